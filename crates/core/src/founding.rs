@@ -1,0 +1,250 @@
+//! Founding: how the listed nodes become one group with view 1 (rule V8, in memory; in
+//! `tokenring` it is the starting walk, rule S3 `start`).
+//!
+//! The founder sends a walk round the ring that the `next` pointers make. Everyone it passes says
+//! *yes* by adding itself and sending it on: a yes is the tentative record, and gives up any older
+//! one. When the walk is back and has passed all listed nodes, the founder is *active* and
+//! announces the view; whoever hears that becomes active and says so. A member uses the view once
+//! it knows a strict majority to be active.
+
+use crate::{
+    id::{Life, Name, NodeId},
+    tokenring::Mode,
+    view::View,
+};
+use alloc::vec::Vec;
+
+/// Settings of the founding.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// The name of this node; it is in `list`.
+    pub name: Name,
+    /// This run of the process.
+    pub life: Life,
+    /// The listed nodes, in the order of the file: the members of view 1.
+    pub list: Vec<Name>,
+    /// The node that follows this one on the ring; by default the next one of the list.
+    pub next: Option<Name>,
+    /// When this node founds.
+    pub trigger: Trigger,
+    /// How the token of the default lock moves, if this node founds.
+    pub mode: Mode,
+}
+
+/// When a node founds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// When [`Command::Start`] says so, on whichever node.
+    Command,
+    /// By itself, if it is the first of the list, once all the others have been reached.
+    FirstOfList,
+}
+
+/// Which walk: that of a starter with a smaller index takes precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Start {
+    /// The position of the starter in the list.
+    pub index: u16,
+    /// A random number that tells this walk from all others.
+    pub run: u64,
+}
+
+/// One step of a walk: who passed it on, in which life, and to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Step {
+    /// Position in the list.
+    pub position: u16,
+    /// Its life.
+    pub life: Life,
+    /// The position of its next node.
+    pub next: u16,
+}
+
+/// What founders and founded say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// The walk, sent along the `next` pointers. Repeated by the starter until it is back.
+    Walk {
+        /// Whose walk.
+        start: Start,
+        /// Hash of the ordered list of names: it must be the same everywhere.
+        digest: u64,
+        /// Who has said yes so far, the starter first.
+        path: Vec<Step>,
+    },
+    /// "No", to the starter.
+    Refuse {
+        /// Which walk.
+        run: u64,
+        /// Why.
+        reason: Refusal,
+    },
+    /// "I have given this walk up", by the starter.
+    Withdraw {
+        /// Which walk.
+        run: u64,
+    },
+    /// "What became of this walk?", to the starter by who said yes to it; or, without a run, "which
+    /// view are you active in?", by who has none.
+    Ask {
+        /// Which walk.
+        run: Option<u64>,
+    },
+    /// "This is view 1", by anyone active.
+    Announce {
+        /// The walk that made it.
+        run: u64,
+        /// The view.
+        view: View,
+        /// The position of its founder.
+        founder: u16,
+    },
+    /// "I am active in the view of this walk."
+    Active {
+        /// The walk.
+        run: u64,
+        /// Whether the receiver should say so too.
+        answer: bool,
+    },
+}
+
+/// Why a walk is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The group exists already; its founder is at this position of the list.
+    AlreadyStarted {
+        /// Position of the founder.
+        by: u16,
+    },
+    /// A starter with a smaller index is at it.
+    GaveWay {
+        /// Position of that starter.
+        to: u16,
+    },
+    /// The nodes were started with different lists.
+    OtherList,
+    /// Two nodes name the same next node: positions of the two, and of that node.
+    SharedSuccessor {
+        /// The one that the walk had passed before.
+        first: u16,
+        /// The one that it came from now.
+        second: u16,
+        /// The node that both name.
+        next: u16,
+    },
+    /// The ring closes before it has passed all: positions that are not on it.
+    LeftOut(Vec<u16>),
+}
+
+/// The timers of the founding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// Repeat what has not been answered.
+    Repeat,
+}
+
+/// What the application can ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Found the group from here.
+    Start,
+}
+
+/// What the founding reports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The start waits for these listed nodes, which are not reached yet.
+    WaitingFor(Vec<Name>),
+    /// A strict majority is active in this view: it may be used.
+    Installed {
+        /// The view.
+        view: View,
+        /// The position of its founder.
+        founder: usize,
+    },
+    /// The start was refused.
+    Refused(StartError),
+    /// The group runs with an earlier life of this node, so this one is turned away (H3, V6).
+    TurnedAway,
+}
+
+/// Why a start did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StartError {
+    /// A start of this node is under way.
+    Starting,
+    /// The group was started already, by this node.
+    AlreadyStarted(Name),
+    /// Another start, by this node, takes precedence.
+    GaveWay(Name),
+    /// This node was started with another list.
+    OtherList(Name),
+    /// The first two name the third as their next node.
+    SharedSuccessor(Name, Name, Name),
+    /// The ring closes without these.
+    LeftOut(Vec<Name>),
+    /// This node is not in a group that could be started.
+    NoGroup,
+}
+
+/// What people may look at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// How far the founding is.
+    pub phase: Phase,
+    /// Listed nodes that are not reached at the moment.
+    pub absent: Vec<NodeId>,
+}
+
+/// How far the founding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Nothing has begun.
+    Idle,
+    /// This node has said yes to a walk, its own or another's.
+    Tentative,
+    /// The view is decided, but no majority is known to be active.
+    Active,
+    /// The view is in use.
+    Installed,
+    /// The group runs with an earlier life of this node.
+    TurnedAway,
+}
+
+/// The state machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Founding {
+    config: Config,
+}
+
+impl Founding {
+    /// A machine that has not started.
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// Whether `peer` is known to be active in the same view as this node.
+    pub fn is_active_with(&self, peer: NodeId) -> bool {
+        let _ = peer;
+        false
+    }
+
+    /// What people may look at.
+    pub fn status(&self) -> Status {
+        panic!("to be written: {:?}", self.config)
+    }
+}
+
+impl crate::protocol::Protocol for Founding {
+    type Message = Message;
+    type Timer = Timer;
+    type Command = Command;
+    type Event = Event;
+
+    fn handle(
+        &mut self,
+        _input: crate::protocol::InputOf<Self>,
+        _cx: &mut crate::protocol::Context<'_, Self>,
+    ) {
+    }
+}

@@ -1,0 +1,361 @@
+//! The lock: mutual exclusion by a token on a logical ring.
+
+use crate::{
+    id::NodeId,
+    view::View,
+};
+use alloc::{sync::Arc, vec::Vec};
+use core::{fmt, time::Duration};
+
+/// The longest name of a lock, in bytes.
+pub const LOCK_NAME_BYTES_MAX: usize = 255;
+
+/// The name of a lock: 1 to [`LOCK_NAME_BYTES_MAX`] bytes without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockName(Arc<str>);
+
+/// How the token of the default lock moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It rests where it was used last and goes straight to who wants it next.
+    #[default]
+    Rest,
+    /// The textbook ring: it always moves on, whether anyone wants it or not.
+    Circulate,
+}
+
+/// Settings of the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// How long an idle node keeps a circulating token.
+    pub hold: Duration,
+    /// How many local waiters are served before the token goes on.
+    pub turn: usize,
+    /// How many waiters may queue at this node, over all locks.
+    pub waiters_max: usize,
+    /// How many locks this node remembers at most.
+    pub locks_max: usize,
+    /// How long a message waits for its acknowledgement before it is repeated.
+    pub repeat: Duration,
+    /// How long a `try` waits for the holder's answer.
+    pub try_timeout: Duration,
+}
+
+/// A token on its way: everything that is known about the lock travels in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The sequence of the last grant; the fence is `(view − 1) << 40 | sequence` (H10).
+    pub sequence: u64,
+    /// How many hops a circulating token has made.
+    pub hops: u64,
+    /// Per position: the number of the newest request that is known. More than `served` = waits.
+    pub wanted: Vec<u64>,
+    /// Per position: the number of the newest request that has had its turn.
+    pub served: Vec<u64>,
+}
+
+/// What the members of the ring say to each other, all within one view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The view in which it is said. In any other it is ignored (H17).
+    pub view: u64,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What the members of the ring say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// The token of a lock. Repeated until acknowledged.
+    Pass {
+        /// Counts the passes from this sender to this receiver: by this number alone are
+        /// duplicates recognised (H1, H9).
+        number: u64,
+        /// Which lock.
+        lock: LockName,
+        /// Its token.
+        token: Token,
+    },
+    /// All passes with these numbers have arrived.
+    PassAck {
+        /// All numbers up to this one.
+        up_to: u64,
+        /// And these beyond.
+        also: Vec<u64>,
+    },
+    /// "I want this lock": sent after the token, recorded by everyone on the way (§5).
+    Request {
+        /// Which lock.
+        lock: LockName,
+        /// The position of who wants it.
+        requester: u16,
+        /// The requester's number for it, from one counter per life (H13).
+        number: u64,
+        /// How many nodes have forwarded it.
+        hops: u16,
+    },
+    /// "Your request is recorded in the token."
+    Recorded {
+        /// Which lock.
+        lock: LockName,
+        /// The number of the request.
+        number: u64,
+    },
+    /// "May I have this lock at once?": forwarded to the holder, recorded by nobody.
+    Try {
+        /// Which lock.
+        lock: LockName,
+        /// The position of who asks.
+        requester: u16,
+        /// The requester's number for it.
+        number: u64,
+        /// How many nodes have forwarded it.
+        hops: u16,
+    },
+    /// "No."
+    Busy {
+        /// Which lock.
+        lock: LockName,
+        /// The number of the question.
+        number: u64,
+    },
+    /// "I am leaving: pass me nothing more." Repeated until acknowledged.
+    Leaving,
+    /// "I shall pass you nothing more; my last pass to you had this number."
+    LeavingAck {
+        /// The number; 0 if there never was one.
+        last_pass: u64,
+    },
+    /// "I have left; these are the locks whose home I was." Repeated until acknowledged.
+    Left {
+        /// The position of who has left: anyone who knows may say so.
+        member: u16,
+        /// The locks that exist among those whose home it was.
+        records: Vec<LockName>,
+    },
+    /// "I know that this member has left."
+    LeftAck {
+        /// Its position.
+        member: u16,
+    },
+}
+
+/// The timers of the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The batch boundary: acknowledge passes.
+    Flush,
+    /// Repeat what has not been acknowledged.
+    Repeat,
+    /// The circulating token has rested here long enough.
+    Hold,
+}
+
+/// Which wait: chosen by the application, unique in its life.
+pub type Ticket = u64;
+
+/// What the application can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Use this view, of which the member at position `founder` is the founder.
+    Install {
+        /// The view.
+        view: View,
+        /// The position of its founder.
+        founder: usize,
+    },
+    /// Get the lock, answered by [`Event::Granted`] or [`Event::Refused`].
+    Lock {
+        /// Which lock.
+        lock: LockName,
+        /// Names this wait.
+        ticket: Ticket,
+        /// Whether to give up at once if somebody else has it.
+        wait: Wait,
+    },
+    /// Release the lock granted to this ticket, or stop waiting for it: one decision point.
+    Unlock {
+        /// Which lock.
+        lock: LockName,
+        /// Which wait.
+        ticket: Ticket,
+    },
+    /// Hand everything over and leave the ring, answered by [`Event::LeaveDone`].
+    Leave,
+}
+
+/// Whether a wait waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// In the queue, until it is granted.
+    Queue,
+    /// Not at all.
+    Try,
+}
+
+/// What the lock reports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The lock was granted.
+    Granted {
+        /// Which lock.
+        lock: LockName,
+        /// To which wait.
+        ticket: Ticket,
+        /// The fencing token: larger than that of any earlier grant of this lock.
+        fence: u64,
+    },
+    /// The lock was released.
+    Released {
+        /// Which lock.
+        lock: LockName,
+        /// By which wait.
+        ticket: Ticket,
+        /// Its fencing token.
+        fence: u64,
+    },
+    /// The wait ended without a grant.
+    Refused {
+        /// Which lock.
+        lock: LockName,
+        /// Which wait.
+        ticket: Ticket,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A circulating token arrived here.
+    Token {
+        /// The view.
+        view: u64,
+        /// How many hops it has made.
+        hop: u64,
+        /// Who passed it on.
+        from: NodeId,
+    },
+    /// The lock waits for this member, which is not reached.
+    WaitingFor(NodeId),
+    /// This member has left the ring, which closes around it.
+    MemberLeft(NodeId),
+    /// This node has left the ring: everything is handed over.
+    LeaveDone,
+}
+
+/// Why a wait ended without a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// There is no ring yet.
+    NotStarted,
+    /// Somebody else has the lock, or nobody answered in time.
+    NotAvailable,
+    /// The wait was cancelled by `Unlock`.
+    Cancelled,
+    /// This node is leaving.
+    Leaving,
+    /// This node has too many waiters or locks.
+    TooMany,
+    /// The fences of this view are used up.
+    FencesUsedUp,
+    /// No such wait.
+    NotHeld,
+}
+
+/// What people may look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// The locks that this node knows.
+    pub locks: Vec<LockStatus>,
+    /// Unacknowledged passes, requests and leaves.
+    pub unacknowledged: usize,
+    /// A member without which the lock stands still, if there is one.
+    pub waiting_for: Option<NodeId>,
+    /// The members that have left.
+    pub left: Vec<NodeId>,
+    /// How many messages were ignored because nothing sensible could have sent them.
+    pub ignored: u64,
+}
+
+/// One lock as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LockStatus {
+    /// Which lock.
+    pub lock: LockName,
+    /// Whether the token is here.
+    pub token: bool,
+    /// The fence of the local holder.
+    pub fence: Option<u64>,
+    /// The sequence of the last grant known here.
+    pub sequence: u64,
+    /// Local waiters.
+    pub waiters: usize,
+    /// Other members known to want it, in the order in which they will get it.
+    pub wanted_by: Vec<NodeId>,
+    /// Hops of a circulating token when it was last here.
+    pub hops: u64,
+    /// Where the token was passed last, if it is not here.
+    pub passed_to: Option<NodeId>,
+}
+
+impl LockName {
+    /// Checks `text` and makes a lock's name of it.
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = (1..=LOCK_NAME_BYTES_MAX).contains(&text.len());
+        (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
+    }
+
+    /// The lock of the classic program.
+    pub fn default_lock() -> Self {
+        Self("default".into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0)
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+
+/// The state machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenRing {
+    config: Config,
+}
+
+impl TokenRing {
+    /// A machine that has not started.
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// What people may look at.
+    pub fn status(&self) -> Status {
+        panic!("to be written: {:?}", self.config)
+    }
+}
+
+impl crate::protocol::Protocol for TokenRing {
+    type Message = Message;
+    type Timer = Timer;
+    type Command = Command;
+    type Event = Event;
+
+    fn handle(
+        &mut self,
+        _input: crate::protocol::InputOf<Self>,
+        _cx: &mut crate::protocol::Context<'_, Self>,
+    ) {
+    }
+}
