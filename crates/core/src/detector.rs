@@ -9,7 +9,7 @@ use crate::{
     protocol::{Context, Input, InputOf, Protocol},
     time::Time,
 };
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 /// Settings of the detector.
@@ -71,35 +71,214 @@ pub enum State {
     Left,
 }
 
-/// The state machine.
+/// The failure detector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Detector {
     config: Config,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+/// What is known about one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Peer {
+    state: State,
+    link: bool,
+    heard: Option<Time>,
+    /// Smoothed silence between two messages, and its mean deviation: the estimator of Jacobson
+    /// and Karels (1988), with gains 1/8 and 1/4, in nanoseconds.
+    gap: u64,
+    deviation: u64,
 }
 
 impl Detector {
-    /// A machine that has not started.
+    /// A detector that knows nobody.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self { config, peers: BTreeMap::new() }
     }
 
     /// The peers heard of, and their states.
-    pub fn peers(&self) -> alloc::vec::Vec<(NodeId, State)> {
-        alloc::vec::Vec::new()
+    pub fn peers(&self) -> Vec<(NodeId, State)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer.state)).collect()
     }
 
+    fn peer(&mut self, id: NodeId) -> &mut Peer {
+        let gap = nanos(self.config.heartbeat);
+        self.peers.entry(id).or_insert(Peer {
+            state: State::Down,
+            link: false,
+            heard: None,
+            gap,
+            deviation: gap / 4,
+        })
+    }
+
+    fn on_heard(&mut self, id: NodeId, cx: &mut Context<'_, Self>) {
+        let (now, gap_max) = (cx.now(), nanos(self.config.suspect_min));
+        let peer = self.peer(id);
+        if let Some(heard) = peer.heard.replace(now) {
+            peer.measure(nanos(now.since(heard)).min(gap_max));
+        }
+        if peer.link {
+            change(id, peer, State::Up, cx);
+        }
+    }
+
+    fn on_link_up(&mut self, id: NodeId, cx: &mut Context<'_, Self>) {
+        let now = cx.now();
+        let peer = self.peer(id);
+        peer.link = true;
+        // The handshake was an answer: the peer is there.
+        peer.heard = Some(now);
+        change(id, peer, State::Up, cx);
+    }
+
+    fn on_link_down(&mut self, id: NodeId, cx: &mut Context<'_, Self>) {
+        let peer = self.peer(id);
+        peer.link = false;
+        if peer.state != State::Left {
+            change(id, peer, State::Down, cx);
+        }
+    }
+
+    fn on_goodbye(&mut self, id: NodeId, cx: &mut Context<'_, Self>) {
+        let peer = self.peer(id);
+        peer.link = false;
+        change(id, peer, State::Left, cx);
+    }
+
+    fn on_tick(&mut self, cx: &mut Context<'_, Self>) {
+        let (now, silence_min) = (cx.now(), nanos(self.config.suspect_min));
+        for (id, peer) in &mut self.peers {
+            if !peer.link {
+                continue;
+            }
+            cx.send(*id, Message::Heartbeat);
+            let silence = peer.heard.map_or(0, |heard| nanos(now.since(heard)));
+            // Two gaps: one message may get lost without a suspicion.
+            let silence_max = silence_min.max(2 * peer.gap + 4 * peer.deviation);
+            if silence > silence_max {
+                change(*id, peer, State::Suspect, cx);
+            }
+        }
+        cx.set_timer(Timer::Tick, self.config.heartbeat);
+    }
+
+    fn on_leave(&mut self, cx: &mut Context<'_, Self>) {
+        for (id, peer) in &self.peers {
+            if peer.link {
+                cx.send(*id, Message::Goodbye);
+            }
+        }
+    }
 }
 
-impl crate::protocol::Protocol for Detector {
+impl Peer {
+    fn measure(&mut self, gap: u64) {
+        let error = gap.abs_diff(self.gap);
+        self.gap = self.gap - self.gap / 8 + gap / 8;
+        self.deviation = self.deviation - self.deviation / 4 + error / 4;
+    }
+}
+
+fn change(id: NodeId, peer: &mut Peer, state: State, cx: &mut Context<'_, Detector>) {
+    if peer.state != state {
+        peer.state = state;
+        cx.emit(Event::Changed { peer: id, state });
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Protocol for Detector {
     type Message = Message;
     type Timer = Timer;
     type Command = Command;
     type Event = Event;
 
-    fn handle(
-        &mut self,
-        _input: crate::protocol::InputOf<Self>,
-        _cx: &mut crate::protocol::Context<'_, Self>,
-    ) {
+    fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
+        match input {
+            Input::Start(_) => cx.set_timer(Timer::Tick, self.config.heartbeat),
+            Input::Message { from: _, message: Message::Heartbeat } | Input::Appended(_) => {}
+            Input::Message { from, message: Message::Goodbye } => self.on_goodbye(from, cx),
+            Input::Timer(Timer::Tick) => self.on_tick(cx),
+            Input::Command(Command::Heard(peer)) => self.on_heard(peer, cx),
+            Input::Command(Command::Leave) => self.on_leave(cx),
+            Input::LinkUp(peer) => self.on_link_up(peer, cx),
+            Input::LinkDown(peer) => self.on_link_down(peer, cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Effect, Rng};
+    use rand_core::SeedableRng as _;
+
+    const P: NodeId = NodeId::from_raw(7);
+
+    fn detector() -> Detector {
+        Detector::new(Config {
+            heartbeat: Duration::from_secs(1),
+            suspect_min: Duration::from_secs(3),
+        })
+    }
+
+    /// The changes that `input` at `seconds` brings about.
+    fn states(d: &mut Detector, seconds: u64, input: InputOf<Detector>) -> Vec<State> {
+        let (mut rng, mut effects) = (Rng::seed_from_u64(0), Vec::new());
+        let now = Time::from_nanos(seconds * 1_000_000_000);
+        d.handle(input, &mut Context::new(now, &mut rng, &mut effects));
+        let change = |effect| match effect {
+            Effect::Emit(Event::Changed { peer: P, state }) => Some(state),
+            _ => None,
+        };
+        effects.into_iter().filter_map(change).collect()
+    }
+
+    #[test]
+    fn a_closed_link_is_down_at_once_and_told_once() {
+        let mut d = detector();
+        assert_eq!(states(&mut d, 0, Input::LinkUp(P)), [State::Up]);
+        assert_eq!(states(&mut d, 1, Input::LinkDown(P)), [State::Down]);
+        assert_eq!(states(&mut d, 2, Input::LinkDown(P)), []);
+        // Late messages of the dead link change nothing.
+        assert_eq!(states(&mut d, 2, Input::Command(Command::Heard(P))), []);
+    }
+
+    #[test]
+    fn silence_is_suspicious_and_any_message_clears_it() {
+        let mut d = detector();
+        states(&mut d, 0, Input::LinkUp(P));
+        for second in 1..=3 {
+            assert_eq!(states(&mut d, second, Input::Timer(Timer::Tick)), []);
+        }
+        assert_eq!(states(&mut d, 4, Input::Timer(Timer::Tick)), [State::Suspect]);
+        assert_eq!(states(&mut d, 5, Input::Command(Command::Heard(P))), [State::Up]);
+    }
+
+    #[test]
+    fn the_timeout_follows_the_measured_gaps() {
+        let mut d = detector();
+        states(&mut d, 0, Input::LinkUp(P));
+        for n in 1..=20 {
+            states(&mut d, 3 * n, Input::Command(Command::Heard(P)));
+        }
+        // Gaps of three seconds are this peer's habit: four are not yet suspicious.
+        assert_eq!(states(&mut d, 64, Input::Timer(Timer::Tick)), []);
+        assert_eq!(states(&mut d, 80, Input::Timer(Timer::Tick)), [State::Suspect]);
+    }
+
+    #[test]
+    fn who_said_goodbye_is_not_reported_down() {
+        let mut d = detector();
+        states(&mut d, 0, Input::LinkUp(P));
+        let goodbye = Input::Message { from: P, message: Message::Goodbye };
+        assert_eq!(states(&mut d, 1, goodbye), [State::Left]);
+        assert_eq!(states(&mut d, 1, Input::LinkDown(P)), []);
+        // Started again, it is up again.
+        assert_eq!(states(&mut d, 2, Input::LinkUp(P)), [State::Up]);
     }
 }

@@ -7,6 +7,12 @@
 //! announces the view; whoever hears that becomes active and says so. A member uses the view once
 //! it knows a strict majority to be active.
 
+mod machine;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Founding;
+
 use crate::{
     id::{Life, Name, NodeId},
     tokenring::Mode,
@@ -84,14 +90,17 @@ pub enum Message {
         /// Which walk.
         run: u64,
     },
-    /// "What became of this walk?", to the starter by who said yes to it; or, without a run, "which
-    /// view are you active in?", by who has none.
+    /// "Which view are you active in, and what became of this walk of yours?"
     Ask {
-        /// Which walk.
+        /// The walk that the sender has said yes to, if any.
         run: Option<u64>,
+        /// Comes back with the answer, and proves that it is one.
+        nonce: u64,
     },
     /// "This is view 1", by anyone active.
     Announce {
+        /// That of the question; 0 if nobody asked.
+        nonce: u64,
         /// The walk that made it.
         run: u64,
         /// The view.
@@ -123,6 +132,8 @@ pub enum Refusal {
     },
     /// The nodes were started with different lists.
     OtherList,
+    /// The yes was forgotten when the link to the starter dropped: start again.
+    Forgotten,
     /// Two nodes name the same next node: positions of the two, and of that node.
     SharedSuccessor {
         /// The one that the walk had passed before.
@@ -177,8 +188,8 @@ pub enum StartError {
     AlreadyStarted(Name),
     /// Another start, by this node, takes precedence.
     GaveWay(Name),
-    /// This node was started with another list.
-    OtherList(Name),
+    /// Some node was started with another list.
+    OtherList,
     /// The first two name the third as their next node.
     SharedSuccessor(Name, Name, Name),
     /// The ring closes without these.
@@ -209,42 +220,4 @@ pub enum Phase {
     Installed,
     /// The group runs with an earlier life of this node.
     TurnedAway,
-}
-
-/// The state machine.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Founding {
-    config: Config,
-}
-
-impl Founding {
-    /// A machine that has not started.
-    pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// Whether `peer` is known to be active in the same view as this node.
-    pub fn is_active_with(&self, peer: NodeId) -> bool {
-        let _ = peer;
-        false
-    }
-
-    /// What people may look at.
-    pub fn status(&self) -> Status {
-        panic!("to be written: {:?}", self.config)
-    }
-}
-
-impl crate::protocol::Protocol for Founding {
-    type Message = Message;
-    type Timer = Timer;
-    type Command = Command;
-    type Event = Event;
-
-    fn handle(
-        &mut self,
-        _input: crate::protocol::InputOf<Self>,
-        _cx: &mut crate::protocol::Context<'_, Self>,
-    ) {
-    }
 }

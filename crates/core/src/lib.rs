@@ -22,6 +22,8 @@ pub mod id;
 pub mod multicast;
 pub mod node;
 pub mod protocol;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod tokenring;
 pub mod view;

@@ -342,9 +342,8 @@ impl Node {
                 Some(founding) => {
                     founding.handle(Input::Command(founding::Command::Start), cx);
                 }
-                None => cx.emit(Event::Founding(founding::Event::Refused(
-                    founding::StartError::NoGroup,
-                ))),
+                None => cx
+                    .emit(Event::Founding(founding::Event::Refused(founding::StartError::NoGroup))),
             },
             Command::Lock(command) => {
                 if let Some(lock) = &mut self.lock {

@@ -1,9 +1,6 @@
 //! The lock: mutual exclusion by a token on a logical ring.
 
-use crate::{
-    id::NodeId,
-    view::View,
-};
+use crate::{id::NodeId, view::View};
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
@@ -326,7 +323,6 @@ impl fmt::Display for LockName {
         f.pad(&self.0)
     }
 }
-
 
 /// The state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
