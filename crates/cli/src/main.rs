@@ -3,6 +3,10 @@
 mod args;
 mod failure;
 mod files;
+mod input;
+mod output;
+mod shutdown;
+mod terminal;
 
 use clap::Parser;
 
