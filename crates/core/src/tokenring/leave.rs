@@ -6,7 +6,7 @@
 //! A member that cannot be reached is not waited for: it hears of it from the others. If it has
 //! passed a token on in the meantime, that token is stuck, not doubled.
 
-use super::{Body, Event, LockName, Message, Refusal, TokenRing};
+use super::{Body, Event, LockName, Message, Refusal, TokenRing, links::Stays};
 use crate::{id::NodeId, protocol::Context, time::Time, tokenring::machine::Ring};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -44,7 +44,7 @@ impl TokenRing {
             self.leaving = Leaving::Done;
             return cx.emit(Event::LeaveDone);
         };
-        for position in ring.order.iter().filter(|p| !ring.links[**p].left) {
+        for position in ring.order.iter().filter(|p| !ring.links[**p].has_left()) {
             ring.send(*position, Body::Leaving, cx);
         }
         self.hand_all_over(cx);
@@ -109,11 +109,11 @@ impl TokenRing {
             self.leaving = Leaving::Telling { since: now };
             ring.tell_that_i_left(cx);
         }
-        if let Leaving::Telling { since } = self.leaving {
-            if ring.awaited(since, now).all(|p| ring.links[p].left_ack) {
-                self.leaving = Leaving::Done;
-                cx.emit(Event::LeaveDone);
-            }
+        if let Leaving::Telling { since } = self.leaving
+            && ring.awaited(since, now).all(|p| ring.links[p].left_ack)
+        {
+            self.leaving = Leaving::Done;
+            cx.emit(Event::LeaveDone);
         }
     }
 
@@ -135,7 +135,8 @@ impl TokenRing {
 
     pub(super) fn on_peer_leaving(&mut self, from: usize, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_mut().expect("messages are of a view");
-        ring.links[from].leaving = true;
+        let link = &mut ring.links[from];
+        link.stays = link.stays.max(Stays::Leaving);
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
         self.serve_blocked(cx);
@@ -161,10 +162,10 @@ impl TokenRing {
         }
         ring.send(from, Body::LeftAck { member }, cx);
         let link = &mut ring.links[position];
-        if link.left {
+        if link.has_left() {
             return;
         }
-        (link.left, link.leaving) = (true, true);
+        link.stays = Stays::Left;
         cx.emit(Event::MemberLeft(ring.view.members[position].id));
         self.serve_blocked(cx);
         self.go_on_leaving(cx);
@@ -204,14 +205,14 @@ impl TokenRing {
 impl Ring {
     /// Whether anybody stays when this member and all who are leaving have left.
     fn goes_on(&self) -> bool {
-        self.order.iter().any(|p| !self.links[*p].leaving && !self.links[*p].left)
+        self.order.iter().any(|p| self.links[*p].stays == Stays::Here)
     }
 
     /// The members whose answers a leaver waits for.
     fn awaited(&self, since: Time, now: Time) -> impl Iterator<Item = usize> {
         let patient = since + PATIENCE > now;
         let links = &self.links;
-        let here = move |p: &usize| !links[*p].left && (links[*p].up || patient);
+        let here = move |p: &usize| !links[*p].has_left() && (links[*p].up || patient);
         self.order.iter().copied().filter(here)
     }
 
@@ -223,7 +224,7 @@ impl Ring {
 
     /// Whoever has missed it hears of it now.
     pub(super) fn tell_who_left(&self, to: usize, cx: &mut Context<'_, TokenRing>) {
-        for position in self.order.iter().filter(|p| self.links[**p].left && **p != to) {
+        for position in self.order.iter().filter(|p| self.links[**p].has_left() && **p != to) {
             self.send(to, Body::Left { member: *position as u16 }, cx);
         }
     }

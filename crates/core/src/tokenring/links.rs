@@ -14,10 +14,8 @@ pub(super) struct Link {
     /// Whether messages to it will probably arrive, and since when not.
     pub(super) up: bool,
     pub(super) down_since: Time,
-    /// It has said that it is leaving: nothing is passed to it any more.
-    pub(super) leaving: bool,
-    /// It has left.
-    pub(super) left: bool,
+    /// Whether it stays.
+    pub(super) stays: Stays,
     /// It knows that this node is leaving, and its last pass to this node had this number.
     pub(super) leaving_ack: Option<u64>,
     /// It knows that this node has left.
@@ -28,6 +26,17 @@ pub(super) struct Link {
     unacknowledged: BTreeMap<u64, Sent>,
     received_up_to: u64,
     received_beyond: BTreeSet<u64>,
+}
+
+/// Whether a peer stays in the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Stays {
+    #[default]
+    Here,
+    /// It has said that it is leaving: nothing is passed to it any more.
+    Leaving,
+    /// It has left.
+    Left,
 }
 
 /// A pass that has not been acknowledged.
@@ -46,7 +55,12 @@ impl Link {
 
     /// Whether a token may be passed there (H16): a waiter that cannot be reached keeps its place.
     pub(super) fn takes_tokens(&self) -> bool {
-        self.up && !self.leaving && !self.left && (self.unacknowledged.len() as u64) < WINDOW
+        self.up && self.stays == Stays::Here && (self.unacknowledged.len() as u64) < WINDOW
+    }
+
+    /// Whether it has left.
+    pub(super) fn has_left(&self) -> bool {
+        self.stays == Stays::Left
     }
 
     /// Numbers a pass and remembers it until it is acknowledged (H1).

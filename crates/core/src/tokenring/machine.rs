@@ -4,7 +4,7 @@ use super::{
     Body, Command, Config, Event, LockName, LockStatus, Message, Mode, Refusal, Status, Ticket,
     Timer, Token, Wait,
     leave::Leaving,
-    links::{Link, Receipt},
+    links::{Link, Receipt, Stays},
     lock::{Grant, Lock, Request},
 };
 use crate::{
@@ -99,7 +99,7 @@ impl TokenRing {
             locks: self.locks.iter().map(lock).collect(),
             unacknowledged: links().map(|(_, link)| link.unacknowledged()).sum(),
             waiting_for: self.waiting_for,
-            left: links().filter(|(_, link)| link.left).map(|(p, _)| id(p)).collect(),
+            left: links().filter(|(_, link)| link.has_left()).map(|(p, _)| id(p)).collect(),
             ignored: self.ignored,
         }
     }
@@ -219,7 +219,7 @@ impl TokenRing {
         let ring = self.ring.as_ref().expect("a token is in a view");
         let next = if circulates {
             // The textbook ring: to the successor, which must be there to take it.
-            let member = ring.order.iter().find(|p| !ring.links[**p].leaving);
+            let member = ring.order.iter().find(|p| ring.links[**p].stays == Stays::Here);
             member.copied().filter(|p| ring.links[*p].takes_tokens())
         } else {
             ring.next_wanting(token)
@@ -439,7 +439,7 @@ impl TokenRing {
     /// Finds out whether the lock waits for an unreachable member, and says so once.
     fn notice_waiting(&mut self, cx: &mut Context<'_, Self>) {
         let Some(ring) = &self.ring else { return };
-        let gone = |p: &&usize| !ring.links[**p].up && !ring.links[**p].left;
+        let gone = |p: &&usize| !ring.links[**p].up && !ring.links[**p].has_left();
         let sent_to = |p: &&usize| ring.links[**p].unacknowledged() > 0 || !self.blocked.is_empty();
         let long = |p: &&usize| ring.links[**p].down_since + PATIENCE <= cx.now();
         let mut absent = ring.order.iter().filter(gone);
@@ -527,7 +527,7 @@ impl Ring {
 
     /// Whether the token should go somewhere, reachable or not.
     pub(super) fn is_wanted_elsewhere(&self, token: &Token, circulates: bool) -> bool {
-        let stays = |p: &&usize| !self.links[**p].leaving && !self.links[**p].left;
+        let stays = |p: &&usize| self.links[**p].stays == Stays::Here;
         self.order.iter().filter(stays).any(|p| circulates || token.is_wanted_by(*p))
     }
 

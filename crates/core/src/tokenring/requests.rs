@@ -32,7 +32,7 @@ impl TokenRing {
         let lock = self.locks.get(name).expect("the caller has recorded it");
         let lost_count = body.hops() as usize > ring.view.len();
         // Who has left has handed its tokens over: its place on the way is of no use.
-        match lock.passed_to.filter(|p| !ring.links[*p].left) {
+        match lock.passed_to.filter(|p| !ring.links[*p].has_left()) {
             _ if body.hops() == TO_ALL => {}
             Some(next) if !lost_count => ring.send(next, body.forwarded(), cx),
             _ if home != me => ring.send(home, body.forwarded(), cx),
@@ -53,9 +53,9 @@ impl TokenRing {
             // left asks everybody: whoever left handed its tokens over first, so somebody who
             // stays has had the token, if there is one.
             let took_over = ring.first_home(name) != ring.me;
-            ring.order.iter().copied().filter(|p| took_over && !ring.links[*p].left).collect()
+            ring.order.iter().copied().filter(|p| took_over && !ring.links[*p].has_left()).collect()
         });
-        unsure.retain(|p| !ring.links[*p].left);
+        unsure.retain(|p| !ring.links[*p].has_left());
         if unsure.is_empty() {
             let (me, n) = (ring.me, ring.view.len());
             lock.take_in(Token::new(n), me, self.config.turn);
@@ -220,7 +220,7 @@ impl TokenRing {
 
 impl Ring {
     pub(super) fn send_all(&self, body: &Body, cx: &mut Context<'_, TokenRing>) {
-        for position in self.order.iter().filter(|p| !self.links[**p].left) {
+        for position in self.order.iter().filter(|p| !self.links[**p].has_left()) {
             self.send(*position, body.clone(), cx);
         }
     }
@@ -233,7 +233,7 @@ impl Ring {
     /// The member that creates it now: the first from there on that has not left.
     pub(super) fn home(&self, name: &LockName) -> usize {
         let (first, n) = (self.first_home(name), self.view.len());
-        let stays = |p: &usize| !self.links[*p].left;
+        let stays = |p: &usize| !self.links[*p].has_left();
         (0..n).map(|i| (first + i) % n).find(stays).expect("this member is still here")
     }
 }
