@@ -221,7 +221,7 @@ pub(crate) struct Multicast {
 }
 
 /// `roundelay demo`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   roundelay demo                    at a terminal until Ctrl-C, else for 10 seconds

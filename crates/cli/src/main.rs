@@ -1,6 +1,7 @@
 //! The `roundelay` command.
 
 mod args;
+mod demo;
 mod failure;
 mod files;
 mod generator;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         });
     terminal.restore();
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Without stderr there is nobody to tell.
             let _ = writeln!(io::stderr(), "error: {}", output::escape(&format!("{error:#}")));
@@ -53,16 +54,20 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command to its end.
-async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<()> {
+async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals(terminal.exists())?;
     let format = match &command {
         Command::Tokenring(args) => args.shared.output.format,
         Command::Gossip(args) => args.shared.output.format,
         Command::Multicast(args) => args.shared.output.format,
-        Command::Demo(args) => args.output.format,
+        Command::Demo(args) => {
+            let output = Output::start(args.output.format, None, shutdown.clone());
+            log_to(None)?;
+            return demonstrate(args.clone(), output, shutdown, terminal).await;
+        }
         Command::DemoNode(_) => Format::Json,
     };
-    let shutdown = Shutdown::new();
-    shutdown.on_signals(terminal.exists())?;
     let (input, printer) = Input::start(format, terminal);
     let edited = printer.is_some();
     let output = Output::start(format, printer, shutdown.clone());
@@ -72,12 +77,29 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<()> {
         Command::Tokenring(args) => tokenring::run(args, stage).await,
         Command::Gossip(args) => gossip::run(args, stage).await,
         Command::Multicast(args) => multicast::run(args, stage).await,
-        Command::Demo(_) | Command::DemoNode(_) => Err(anyhow::anyhow!("to be written")),
+        Command::DemoNode(args) => demo::node::run(args, stage).await,
+        Command::Demo(_) => unreachable!("it takes no commands, and is dealt with above"),
     };
+    let ended = ended.map(|()| ExitCode::SUCCESS);
+    tell(ended, &output).await
+}
+
+async fn demonstrate(
+    args: args::Demo,
+    output: Output,
+    shutdown: Shutdown,
+    terminal: &Terminal,
+) -> anyhow::Result<ExitCode> {
+    let watched = terminal.exists() && io::stdout().is_terminal();
+    let ended = demo::run(args, output.clone(), shutdown, watched).await;
+    tell(ended, &output).await
+}
+
+/// Tells who reads only stdout what went wrong, and lets everything be written.
+async fn tell(ended: anyhow::Result<ExitCode>, output: &Output) -> anyhow::Result<ExitCode> {
     if let Err(error) = &ended
         && !output.is_human()
     {
-        // Who reads stdout only is told there, too.
         output.error(format!("{error:#}")).await;
     }
     output.finish().await;

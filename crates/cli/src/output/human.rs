@@ -54,9 +54,6 @@ pub(super) fn describe(report: &Report) -> String {
             "{nodes} processes: {grants} grants of the lock, {rumors} rumors heard by all, \
              {messages} messages in one order, {violations} violations"
         ),
-        Report::Counted { fence, before } => {
-            format!("counted {before} → {} (fence {fence})", before + 1)
-        }
         Report::Rested { grants, rumors, messages } => {
             format!("done: {grants} grants, {rumors} rumors, {messages} messages")
         }

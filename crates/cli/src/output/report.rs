@@ -71,8 +71,6 @@ pub(crate) enum Report {
     Violation { what: String },
     /// The end of the demo.
     Summary { nodes: usize, grants: u64, rumors: u64, messages: u64, violations: u64 },
-    /// A node of the demo has counted under the lock.
-    Counted { fence: u64, before: u64 },
     /// A node of the demo has stopped working, after saying and sending so much.
     Rested { grants: u64, rumors: u64, messages: u64 },
 }

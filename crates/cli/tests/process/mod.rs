@@ -2,6 +2,7 @@
 //! whatever happens it is gone when the test is.
 
 #![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use serde_json::Value;
 use std::{
@@ -19,13 +20,13 @@ use std::{
 };
 
 /// How long anything may take that should happen soon.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A directory of its own for one test, removed at its end.
-pub struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path =
@@ -34,26 +35,26 @@ impl Dir {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes a file.
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         path
     }
 
     /// Writes `machines.txt` for these names and ports on loopback.
-    pub fn machines(&self, peers: &[(&str, u16)]) {
+    pub(crate) fn machines(&self, peers: &[(&str, u16)]) {
         let lines: Vec<String> =
             peers.iter().map(|(name, port)| format!("{name} 127.0.0.1 {port}\n")).collect();
         self.write("machines.txt", lines.concat());
     }
 
     /// Writes `peers.json` for these names and ports on loopback.
-    pub fn peers(&self, peers: &[(&str, u16)]) {
+    pub(crate) fn peers(&self, peers: &[(&str, u16)]) {
         let entries: Vec<Value> = peers
             .iter()
             .map(
@@ -71,26 +72,26 @@ impl Drop for Dir {
 }
 
 /// Ports that are free at this moment.
-pub fn free_ports<const N: usize>() -> [u16; N] {
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // All are held before the first is given back, so that they differ.
     let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// A running process of the program.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<(Instant, String)>,
     stderr: Option<JoinHandle<String>>,
     /// Everything that it has written to stdout so far and that was read, with the time.
-    pub seen: Vec<(Instant, Value)>,
+    pub(crate) seen: Vec<(Instant, Value)>,
 }
 
 impl Process {
     /// Starts the program in `dir`.
-    pub fn start(dir: &Dir, args: &[&str]) -> Self {
+    pub(crate) fn start(dir: &Dir, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roundelay"));
         command.args(args).current_dir(dir.path());
         command.env_remove("RUST_LOG").env_remove("ROUNDELAY_LOG");
@@ -117,19 +118,19 @@ impl Process {
     }
 
     /// Writes lines to its standard input.
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("the input has not been closed");
         stdin.write_all(text.as_bytes()).and_then(|()| stdin.write_all(b"\n")).unwrap();
         stdin.flush().unwrap();
     }
 
     /// Ends its standard input.
-    pub fn end_input(&mut self) {
+    pub(crate) fn end_input(&mut self) {
         self.stdin = None;
     }
 
     /// The next line of its output; none at its end.
-    pub fn line(&mut self, deadline: Instant) -> Option<(Instant, String)> {
+    pub(crate) fn line(&mut self, deadline: Instant) -> Option<(Instant, String)> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.lines.recv_timeout(left) {
             Ok(line) => Some(line),
@@ -139,7 +140,7 @@ impl Process {
     }
 
     /// The next event; none at the end of the output. Everything on stdout must be an event.
-    pub fn next(&mut self, deadline: Instant) -> Option<Value> {
+    pub(crate) fn next(&mut self, deadline: Instant) -> Option<Value> {
         let (at, line) = self.line(deadline)?;
         let event: Value = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("{}: {line:?} is no event: {error}", self.name));
@@ -149,7 +150,7 @@ impl Process {
     }
 
     /// Reads on to the first event that `wanted` accepts.
-    pub fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + SOON;
         loop {
             match self.next(deadline) {
@@ -161,42 +162,42 @@ impl Process {
     }
 
     /// Reads on to the first event of this kind.
-    pub fn wait_for(&mut self, kind: &str) -> Value {
+    pub(crate) fn wait_for(&mut self, kind: &str) -> Value {
         self.wait(kind, |event| event["event"] == kind)
     }
 
     /// Reads on to the first event about this peer.
-    pub fn wait_peer(&mut self, name: &str, state: &str) {
+    pub(crate) fn wait_peer(&mut self, name: &str, state: &str) {
         self.wait(&format!("{name} {state}"), |event| {
             event["event"] == "peer" && event["name"] == name && event["state"] == state
         });
     }
 
     /// Reads everything that has been written by now.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Ok((at, line)) = self.lines.try_recv() {
             self.seen.push((at, serde_json::from_str(&line).unwrap()));
         }
     }
 
     /// What it has said of this kind, as far as it was read.
-    pub fn all(&self, kind: &str) -> Vec<&Value> {
+    pub(crate) fn all(&self, kind: &str) -> Vec<&Value> {
         self.seen.iter().map(|(_, event)| event).filter(|event| event["event"] == kind).collect()
     }
 
     /// The id of the process.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal, as `kill -NAME` does.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let args = [format!("-{name}"), self.id().to_string()];
         assert!(Command::new("kill").args(args).status().unwrap().success());
     }
 
     /// Waits for its end, and returns its exit code and how long that took.
-    pub fn wait_end(&mut self, limit: Duration) -> (Option<i32>, Duration) {
+    pub(crate) fn wait_end(&mut self, limit: Duration) -> (Option<i32>, Duration) {
         let (status, took) = self.wait_status(limit);
         (status.code(), took)
     }
@@ -215,7 +216,7 @@ impl Process {
     }
 
     /// Reads its output to the end, and its errors.
-    pub fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let deadline = Instant::now() + SOON;
         while let Some((at, line)) = self.line(deadline) {
             if let Ok(event) = serde_json::from_str(&line) {
@@ -250,14 +251,14 @@ impl Drop for Process {
 }
 
 /// What a process that ended by itself has left behind.
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs the program to its end with this input.
-pub fn run(dir: &Dir, args: &[&str], input: &str) -> Ended {
+pub(crate) fn run(dir: &Dir, args: &[&str], input: &str) -> Ended {
     let mut process = Process::start(dir, args);
     let stdin = process.stdin.as_mut().unwrap();
     // A program that does not read its input may have ended already.
@@ -273,7 +274,7 @@ pub fn run(dir: &Dir, args: &[&str], input: &str) -> Ended {
 }
 
 /// Checks that all leave within the promised time, with exit code 0.
-pub fn all_leave<'a>(processes: impl IntoIterator<Item = &'a mut Process>) {
+pub(crate) fn all_leave<'a>(processes: impl IntoIterator<Item = &'a mut Process>) {
     for process in processes {
         let (code, took) = process.wait_end(Duration::from_secs(5));
         assert_eq!(code, Some(0), "{} after {took:?}", process.name);
