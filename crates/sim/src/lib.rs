@@ -13,18 +13,18 @@
 #![warn(missing_docs)]
 
 pub mod dice;
-//pub mod goal;
-//pub mod invariant;
+pub mod goal;
+pub mod invariant;
 pub mod network;
-//pub mod scenario;
+pub mod scenario;
 pub mod sim;
-//pub mod storm;
-//pub mod subject;
-//pub mod trace;
-//pub mod work;
+pub mod storm;
+pub mod subject;
+pub mod trace;
+pub mod work;
 
 pub use dice::Dice;
 pub use network::{Network, Packet, Rule, Verdict};
-//pub use scenario::Scenario;
+pub use scenario::Scenario;
 pub use sim::{Simulator, Step};
-//pub use subject::Subject;
+pub use subject::Subject;
