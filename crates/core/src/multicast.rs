@@ -1,9 +1,38 @@
 //! One order: uniform total order multicast by Lamport clocks.
+//!
+//! Within a view, messages are ordered by Lamport time and sender. The head of the queue is
+//! delivered once nothing smaller can come and a majority has it. The rules (T1, T2, ...), what
+//! they guarantee and under which assumptions are in `docs/protocols/multicast.md`.
 
-use crate::{id::NodeId, time::Time, view::View};
+mod group;
+mod history;
+mod leaving;
+mod receipts;
+mod repair;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use crate::{
+    id::NodeId,
+    protocol::{Context, Input, InputOf, Protocol},
+    time::Time,
+    view::View,
+};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
+use group::Group;
+
+/// What a delivered message counts for in the unread bytes, beside its payload, in bytes. Who sends
+/// [`Command::Read`] counts the same.
+pub const DELIVERY_OVERHEAD: usize = 32;
+
+/// The most messages of one sender that not all members have received.
+const UNSTABLE_MESSAGES_MAX: usize = 65_536;
+
+type Cx<'a> = Context<'a, Multicast>;
 
 /// Settings of the multicast.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,8 +46,8 @@ pub struct Config {
     /// The unstable bytes of a view, split over its members: a member whose share is used up
     /// accepts no more messages until the others have received some.
     pub unstable_bytes_max: usize,
-    /// Delivered bytes that the application has not read yet: beyond, this node acknowledges
-    /// nothing more, so that senders wait.
+    /// Delivered bytes (payloads, and [`DELIVERY_OVERHEAD`] for each) that the application has not
+    /// read yet: beyond, this node delivers and acknowledges nothing more, so that senders wait.
     pub unread_bytes_max: usize,
     /// Delivered messages that are kept for who asks, in messages and in bytes.
     pub history_messages_max: usize,
@@ -65,20 +94,23 @@ pub enum Body {
         /// Per position, absolute.
         received: Vec<u64>,
     },
-    /// "I lack these messages of yours."
+    /// "I lack these messages of yours, or your clock." Answered by messages, as far as one frame
+    /// may go, and by the clock; an empty range asks for the clock alone.
     Want {
         /// From this sequence
         from: u64,
         /// to this one, both included.
         to: u64,
     },
-    /// "This member has left; its last message had this sequence, and its clock is final."
-    /// Repeated until acknowledged; anyone who knows may say so.
+    /// "This member has left; its last message had this sequence, its clock is final, and so is
+    /// what it has received." Repeated until acknowledged; anyone who knows may say so.
     Left {
         /// Its position.
         member: u16,
         /// Its last sequence.
         last: u64,
+        /// What it has received, per position, absolute: these receipts go on to count (T3).
+        received: Vec<u64>,
     },
     /// "I know that this member has left."
     LeftAck {
@@ -133,7 +165,7 @@ pub enum Command {
     },
     /// The application has read this many bytes of delivered messages.
     Read {
-        /// How many.
+        /// How many: payloads, and [`DELIVERY_OVERHEAD`] for each.
         bytes: usize,
     },
     /// Wait until everything sent from here is received everywhere, then leave, answered by
@@ -201,13 +233,14 @@ pub struct Status {
     pub clock: u64,
     /// The last delivered position.
     pub position: u64,
-    /// Own bytes that not all members have received.
+    /// Own bytes that not all members have received, or that are not delivered here.
     pub unstable_bytes: usize,
     /// Delivered bytes that the application has not read.
     pub unread_bytes: usize,
     /// Received and undelivered messages, in the order in which they will be delivered.
     pub queue: Vec<Waiting>,
-    /// The member that the head of the queue waits for, and since when.
+    /// The member that the head of the queue waits for, and since when. This node itself if its
+    /// application does not read.
     pub waiting_for: Option<(NodeId, Time)>,
     /// Per member: the counted clock.
     pub clocks: Vec<(NodeId, u64)>,
@@ -236,41 +269,79 @@ pub struct Waiting {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Multicast {
     config: Config,
+    group: Option<Group>,
+    /// Whether it has left before there was a view: it takes part in none.
+    gone: bool,
 }
 
 impl Multicast {
     /// A machine that has not started.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        assert!(config.fragment_bytes > 0, "a piece of a message has at least one byte");
+        Self { config, group: None, gone: false }
     }
 
-    /// Whether a send is accepted now: this member's share of the unstable bytes is not used up.
+    /// Whether a send is taken now: this member's share of the unstable bytes is not used up, and
+    /// no message waits for its room. (Before there is a view, and while leaving, a send is refused
+    /// for another reason, and this says true so that it is.)
     pub fn accepts_sends(&self) -> bool {
-        true
+        self.group.as_ref().is_none_or(Group::is_open)
     }
 
     /// The retained messages from `position` on, oldest first.
     pub fn history(&self, position: u64) -> impl Iterator<Item = &Delivery> {
-        let _ = position;
-        core::iter::empty()
+        self.group.iter().flat_map(move |group| group.history(position))
     }
 
     /// What people may look at.
     pub fn status(&self) -> Status {
-        panic!("to be written: {:?}", self.config)
+        self.group.as_ref().map(Group::status).unwrap_or_default()
     }
 }
 
-impl crate::protocol::Protocol for Multicast {
+impl Protocol for Multicast {
     type Message = Message;
     type Timer = Timer;
     type Command = Command;
     type Event = Event;
 
-    fn handle(
-        &mut self,
-        _input: crate::protocol::InputOf<Self>,
-        _cx: &mut crate::protocol::Context<'_, Self>,
-    ) {
+    fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
+        let Some(group) = &mut self.group else { return self.before_install(input, cx) };
+        match input {
+            Input::Message { from, message } => group.on_message(from, message, cx),
+            Input::Timer(Timer::Flush) => group.on_flush(cx),
+            Input::Timer(Timer::Heartbeat) => group.on_heartbeat(cx),
+            Input::Timer(Timer::Want) => group.on_want_timer(cx),
+            Input::Command(Command::Send { ticket, payload }) => group.on_send(ticket, payload, cx),
+            Input::Command(Command::Read { bytes }) => group.on_read(bytes, cx),
+            Input::Command(Command::Leave) => group.on_leave(),
+            Input::LinkUp(peer) => group.on_link_up(peer, cx),
+            // The view is fixed, and nothing is restored or appended in this version. A link that
+            // is down says nothing about the node behind it.
+            Input::Command(Command::Install { .. })
+            | Input::Start(_)
+            | Input::LinkDown(_)
+            | Input::Appended(_) => return,
+        }
+        group.settle(cx);
+    }
+}
+
+impl Multicast {
+    fn before_install(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
+        match input {
+            Input::Command(Command::Install { view }) if !self.gone => {
+                self.group = Some(Group::new(self.config.clone(), &view, cx.now()));
+            }
+            Input::Command(Command::Send { ticket, .. }) => {
+                let reason = if self.gone { Refusal::Leaving } else { Refusal::NotStarted };
+                cx.emit(Event::Refused { ticket, reason });
+            }
+            Input::Command(Command::Leave) if !self.gone => {
+                self.gone = true;
+                cx.emit(Event::LeaveDone);
+            }
+            _ => {}
+        }
     }
 }

@@ -293,12 +293,16 @@ impl Node {
                 }
             }
             Message::Lock(message) => {
-                if let Some(lock) = self.lock.as_mut().filter(|_| knows(&self.founding, from)) {
+                if let Some(lock) =
+                    self.lock.as_mut().filter(|_| knows(self.founding.as_ref(), from))
+                {
                     lock.handle(Input::Message { from, message }, cx);
                 }
             }
             Message::Order(message) => {
-                if let Some(order) = self.order.as_mut().filter(|_| knows(&self.founding, from)) {
+                if let Some(order) =
+                    self.order.as_mut().filter(|_| knows(self.founding.as_ref(), from))
+                {
                     order.handle(Input::Message { from, message }, cx);
                 }
             }
@@ -456,8 +460,8 @@ impl Node {
 }
 
 /// Lock and order listen only to members that are known to be active in the same view.
-fn knows(founding: &Option<Child<Founding>>, peer: NodeId) -> bool {
-    founding.as_ref().is_some_and(|founding| founding.machine.is_active_with(peer))
+fn knows(founding: Option<&Child<Founding>>, peer: NodeId) -> bool {
+    founding.is_some_and(|founding| founding.machine.is_active_with(peer))
 }
 
 fn install(

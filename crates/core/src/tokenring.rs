@@ -1,4 +1,26 @@
 //! The lock: mutual exclusion by a token on a logical ring.
+//!
+//! Every named lock has one token per view, and who has the token may grant the lock. In
+//! [`Mode::Rest`] the token rests where it was used last and is handed to the next member in ring
+//! order that wants it, directly; requests are path-directed and recorded by every node that they
+//! pass (after Suzuki and Kasami 1985, whose token carries the same two vectors, but who broadcast
+//! the requests). In [`Mode::Circulate`] the token of the default lock goes round the ring for
+//! ever (Le Lann 1977).
+//!
+//! *Guarantees, in a fixed view:* at most one token per lock, under loss, duplication, delay and
+//! reordering of any message; fences that grow with every grant; a member that wants the lock gets
+//! it after at most one turn of each other member, once its request has arrived.
+//! *Not in this version:* a member that dies takes the tokens that it has with it.
+
+mod leave;
+mod links;
+mod lock;
+mod machine;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+pub use machine::TokenRing;
 
 use crate::{id::NodeId, view::View};
 use alloc::{sync::Arc, vec::Vec};
@@ -118,6 +140,18 @@ pub enum Body {
         /// The number of the question.
         number: u64,
     },
+    /// "Has this lock's token ever been with you?", by a home that has taken over from one that left.
+    Ask {
+        /// Which lock.
+        lock: LockName,
+    },
+    /// The answer.
+    Answer {
+        /// Which lock.
+        lock: LockName,
+        /// Whether the token has ever been there.
+        known: bool,
+    },
     /// "I am leaving: pass me nothing more." Repeated until acknowledged.
     Leaving,
     /// "I shall pass you nothing more; my last pass to you had this number."
@@ -125,12 +159,10 @@ pub enum Body {
         /// The number; 0 if there never was one.
         last_pass: u64,
     },
-    /// "I have left; these are the locks whose home I was." Repeated until acknowledged.
+    /// "This member has left the ring." Repeated until acknowledged; anyone who knows may say so.
     Left {
-        /// The position of who has left: anyone who knows may say so.
+        /// Its position.
         member: u16,
-        /// The locks that exist among those whose home it was.
-        records: Vec<LockName>,
     },
     /// "I know that this member has left."
     LeftAck {
@@ -321,37 +353,5 @@ impl fmt::Debug for LockName {
 impl fmt::Display for LockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
-    }
-}
-
-/// The state machine.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TokenRing {
-    config: Config,
-}
-
-impl TokenRing {
-    /// A machine that has not started.
-    pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// What people may look at.
-    pub fn status(&self) -> Status {
-        panic!("to be written: {:?}", self.config)
-    }
-}
-
-impl crate::protocol::Protocol for TokenRing {
-    type Message = Message;
-    type Timer = Timer;
-    type Command = Command;
-    type Event = Event;
-
-    fn handle(
-        &mut self,
-        _input: crate::protocol::InputOf<Self>,
-        _cx: &mut crate::protocol::Context<'_, Self>,
-    ) {
     }
 }

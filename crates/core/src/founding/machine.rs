@@ -65,6 +65,13 @@ struct Active {
     installed: bool,
 }
 
+impl Active {
+    fn announce(&self, nonce: u64) -> Message {
+        let (run, view, founder) = (self.run, self.view.clone(), self.founder);
+        Message::Announce { nonce, run, view, founder }
+    }
+}
+
 impl Founding {
     /// A founding that has not begun.
     ///
@@ -370,10 +377,11 @@ impl Founding {
     }
 
     fn on_withdraw(&mut self, from: NodeId, run: u64) {
-        if let State::Tentative(start) = self.state {
-            if start.run == run && self.ids[usize::from(start.index)] == from {
-                self.forget();
-            }
+        if let State::Tentative(start) = self.state
+            && start.run == run
+            && self.ids[usize::from(start.index)] == from
+        {
+            self.forget();
         }
     }
 
@@ -382,12 +390,12 @@ impl Founding {
     fn activate(&mut self, run: u64, view: View, founder: u16, cx: &mut Context<'_, Self>) {
         // Saved before anyone hears of it (V8); without a data directory in memory only.
         cx.save(Record { run, view: view.clone() });
-        let announce = Message::Announce { nonce: 0, run, view: view.clone(), founder };
         let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
-        self.state = State::Active(Active { run, view, founder, known, installed: false });
+        let active = Active { run, view, founder, known, installed: false };
         if founder == self.me {
-            cx.send_many(&self.others, announce);
+            cx.send_many(&self.others, active.announce(0));
         }
+        self.state = State::Active(active);
         cx.send_many(&self.others, Message::Active { run, answer: true });
         cx.set_timer(Timer::Repeat, REPEAT);
         self.install_when_majority(cx);
@@ -395,12 +403,13 @@ impl Founding {
 
     /// View 1 is used only once a strict majority is known to be active (V8).
     fn install_when_majority(&mut self, cx: &mut Context<'_, Self>) {
-        if let State::Active(active) = &mut self.state {
-            if !active.installed && active.known.len() >= active.view.majority() {
-                active.installed = true;
-                let (view, founder) = (active.view.clone(), usize::from(active.founder));
-                cx.emit(Event::Installed { view, founder });
-            }
+        if let State::Active(active) = &mut self.state
+            && !active.installed
+            && active.known.len() >= active.view.majority()
+        {
+            active.installed = true;
+            let (view, founder) = (active.view.clone(), usize::from(active.founder));
+            cx.emit(Event::Installed { view, founder });
         }
     }
 
@@ -432,15 +441,10 @@ impl Founding {
     fn on_ask(&self, from: NodeId, run: Option<u64>, nonce: u64, cx: &mut Context<'_, Self>) {
         let own = self.own_walk().map(|start| start.run);
         match (&self.state, run) {
-            (State::Active(active), _) => self.announce(active, from, nonce, cx),
+            (State::Active(active), _) => cx.send(from, active.announce(nonce)),
             (_, Some(run)) if own != Some(run) => cx.send(from, Message::Withdraw { run }),
             _ => {}
         }
-    }
-
-    fn announce(&self, active: &Active, to: NodeId, nonce: u64, cx: &mut Context<'_, Self>) {
-        let (run, view, founder) = (active.run, active.view.clone(), active.founder);
-        cx.send(to, Message::Announce { nonce, run, view, founder });
     }
 
     fn on_announce(
@@ -524,7 +528,7 @@ impl Founding {
             State::Active(active) => {
                 for peer in self.others.iter().filter(|id| !active.known.contains(id)) {
                     if active.founder == self.me {
-                        self.announce(active, *peer, 0, cx);
+                        cx.send(*peer, active.announce(0));
                     }
                     cx.send(*peer, Message::Active { run: active.run, answer: true });
                 }

@@ -1,0 +1,315 @@
+//! What comes from one sender: pieces are put together, gaps noticed, clocks counted.
+
+use super::UNSTABLE_MESSAGES_MAX;
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec,
+    vec::Vec,
+};
+use bytes::{Bytes, BytesMut};
+
+/// The most ranges of missing messages that one sender is asked for at once.
+const HOLES_MAX: usize = 8;
+
+/// A piece of a message, or a whole one.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) sequence: u64,
+    pub(super) time: u64,
+    pub(super) index: u32,
+    pub(super) count: u32,
+    pub(super) payload: Bytes,
+}
+
+/// What a sender may send.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Limits {
+    pub(super) message_bytes_max: usize,
+    pub(super) pieces_max: usize,
+    /// How many bytes are kept of messages that cannot be received yet.
+    pub(super) early_bytes_max: usize,
+}
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// One or more messages are now complete and contiguous (T5).
+    Received,
+    /// It is kept until the rest is here, or dropped since too much is kept (it is sent again).
+    Early,
+    /// It was here already.
+    Duplicate,
+    /// No sender that keeps the rules sends this.
+    Impossible,
+}
+
+/// A received message that is not delivered yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ready {
+    pub(super) time: u64,
+    pub(super) payload: Bytes,
+}
+
+/// A message that is incomplete, or complete but after a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Partial {
+    time: u64,
+    bytes: usize,
+    missing: usize,
+    pieces: Vec<Option<Bytes>>,
+}
+
+/// What comes from one sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Stream {
+    /// Everything up to this sequence is complete and contiguous (T5).
+    received: u64,
+    /// The time of the last received message.
+    time: u64,
+    /// The counted clock (T1).
+    clock: u64,
+    /// The latest clock that does not count yet: `(after, time)`.
+    promised: Option<(u64, u64)>,
+    /// Once the sender has left: its last sequence.
+    last: Option<u64>,
+    ready: VecDeque<Ready>,
+    ready_bytes: usize,
+    early: BTreeMap<u64, Partial>,
+    early_bytes: usize,
+    /// The highest sequence of which a piece has come.
+    seen: u64,
+    /// The highest sequence that the sender says to have sent.
+    told: u64,
+    /// What lies up to here has been asked for in this interval.
+    asked: u64,
+    /// Counts the pieces that were of use, and their number when the interval began.
+    progress: u64,
+    mark: u64,
+}
+
+impl Stream {
+    /// Everything up to this sequence is complete and contiguous (T5).
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The time of the last received message.
+    pub(super) fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// The last clock of the sender that counts (T1).
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Everything that is still to come from the sender is later than this. Who has left sends
+    /// nothing more.
+    pub(super) fn counted(&self) -> u64 {
+        if self.last == Some(self.received) { u64::MAX } else { self.clock }
+    }
+
+    /// The sequence up to which messages are delivered.
+    pub(super) fn delivered(&self) -> u64 {
+        self.received - self.ready.len() as u64
+    }
+
+    /// Received and undelivered, oldest first.
+    pub(super) fn ready(&self) -> &VecDeque<Ready> {
+        &self.ready
+    }
+
+    /// Their bytes.
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    /// Takes the oldest undelivered message.
+    pub(super) fn pop(&mut self) -> Option<Ready> {
+        let ready = self.ready.pop_front()?;
+        self.ready_bytes -= ready.payload.len();
+        Some(ready)
+    }
+
+    /// Whether something is known to be missing.
+    pub(super) fn has_gap(&self) -> bool {
+        self.seen.max(self.told) > self.received
+    }
+
+    /// Whether more than the tail is missing: something later is here already.
+    pub(super) fn has_hole(&self) -> bool {
+        self.seen > self.received + 1
+    }
+
+    /// The sender has left; this was its last sequence. False if it cannot have been.
+    pub(super) fn close(&mut self, last: u64) -> bool {
+        if last < self.received || last - self.received > UNSTABLE_MESSAGES_MAX as u64 {
+            return false;
+        }
+        self.last = Some(last);
+        self.told = self.told.max(last);
+        true
+    }
+
+    /// Takes a clock: all after sequence `after` is later than `time`. False if impossible.
+    pub(super) fn hear(&mut self, time: u64, after: u64) -> bool {
+        if after > self.received + UNSTABLE_MESSAGES_MAX as u64 {
+            return false;
+        }
+        self.told = self.told.max(after);
+        if after <= self.received {
+            self.clock = self.clock.max(time);
+        } else {
+            // T1: it does not count before all that it speaks of is here. The latest promise is
+            // enough, since messages are clocks too and make up for the ones in between.
+            self.promised = self.promised.max(Some((after, time)));
+        }
+        true
+    }
+
+    /// Takes a message that needs no journey: an own one.
+    pub(super) fn push(&mut self, time: u64, payload: Bytes) {
+        self.received += 1;
+        self.time = time;
+        self.clock = self.clock.max(time);
+        self.ready_bytes += payload.len();
+        self.ready.push_back(Ready { time, payload });
+        if let Some((_, time)) = self.promised.take_if(|(after, _)| *after <= self.received) {
+            self.clock = self.clock.max(time);
+        }
+    }
+
+    /// Takes a piece from the network.
+    pub(super) fn receive(&mut self, piece: Piece, limits: &Limits) -> Outcome {
+        if piece.count == 0
+            || piece.index >= piece.count
+            || piece.count as usize > limits.pieces_max
+            || piece.payload.len() > limits.message_bytes_max
+            || piece.sequence == 0
+        {
+            return Outcome::Impossible;
+        }
+        if piece.sequence <= self.received {
+            return Outcome::Duplicate;
+        }
+        // The window of the sender ends before this, and whatever comes after the last counted
+        // clock is later than that (T1).
+        if piece.sequence - self.received > UNSTABLE_MESSAGES_MAX as u64 || piece.time <= self.clock
+        {
+            return Outcome::Impossible;
+        }
+        self.seen = self.seen.max(piece.sequence);
+        if piece.count == 1 && piece.sequence == self.received + 1 {
+            self.progress += 1;
+            self.forget(piece.sequence);
+            self.push(piece.time, piece.payload);
+            self.drain();
+            return Outcome::Received;
+        }
+        let before = self.received;
+        match self.keep(piece, limits) {
+            Outcome::Early => self.drain(),
+            other => return other,
+        }
+        if self.received > before { Outcome::Received } else { Outcome::Early }
+    }
+
+    /// The ranges that are missing and were not asked for yet. Without `tail`, only what something
+    /// later has overtaken: on links that keep order it is lost, while the tail may be under way.
+    pub(super) fn holes(&mut self, tail: bool) -> Vec<(u64, u64)> {
+        let end = if tail { self.seen.max(self.told) } else { self.seen.saturating_sub(1) };
+        let mut next = self.received.max(self.asked) + 1;
+        let mut holes = Vec::new();
+        if next > end {
+            return holes;
+        }
+        for (sequence, _) in self.early.range(next..=end).filter(|(_, p)| p.missing == 0) {
+            if holes.len() == HOLES_MAX {
+                break;
+            }
+            if next < *sequence {
+                holes.push((next, sequence - 1));
+            }
+            next = sequence + 1;
+        }
+        if next <= end && holes.len() < HOLES_MAX {
+            holes.push((next, end));
+            next = end + 1;
+        }
+        self.asked = next - 1;
+        holes
+    }
+
+    /// A new interval: what is still missing may be asked for again. True if nothing of use has
+    /// come in the last one.
+    pub(super) fn begin_interval(&mut self) -> bool {
+        let stalled = self.progress == self.mark;
+        self.mark = self.progress;
+        self.asked = self.received;
+        stalled
+    }
+
+    fn keep(&mut self, piece: Piece, limits: &Limits) -> Outcome {
+        let bytes = piece.payload.len();
+        // The next message is always let in, or nothing would ever be received again.
+        if piece.sequence != self.received + 1 && self.early_bytes + bytes > limits.early_bytes_max
+        {
+            return Outcome::Early;
+        }
+        let partial = self.early.entry(piece.sequence).or_insert_with(|| Partial {
+            time: piece.time,
+            bytes: 0,
+            missing: piece.count as usize,
+            pieces: vec![None; piece.count as usize],
+        });
+        if partial.time != piece.time
+            || partial.pieces.len() != piece.count as usize
+            || partial.bytes + bytes > limits.message_bytes_max
+        {
+            return Outcome::Impossible;
+        }
+        let slot = &mut partial.pieces[piece.index as usize];
+        if slot.is_none() {
+            *slot = Some(piece.payload);
+            partial.missing -= 1;
+            partial.bytes += bytes;
+            self.early_bytes += bytes;
+            self.progress += 1;
+        }
+        Outcome::Early
+    }
+
+    /// Moves what has become complete and contiguous (T5).
+    fn drain(&mut self) {
+        while let Some(first) = self.early.first_entry() {
+            if *first.key() != self.received + 1 || first.get().missing > 0 {
+                return;
+            }
+            let partial = first.remove();
+            self.early_bytes -= partial.bytes;
+            if partial.time <= self.clock {
+                // Impossible, and found out late: as if it had never come.
+                return;
+            }
+            self.push(partial.time, join(partial));
+        }
+    }
+
+    fn forget(&mut self, sequence: u64) {
+        if let Some(partial) = self.early.remove(&sequence) {
+            self.early_bytes -= partial.bytes;
+        }
+    }
+}
+
+fn join(partial: Partial) -> Bytes {
+    let mut pieces = partial.pieces;
+    if pieces.len() == 1 {
+        return pieces.remove(0).expect("it is complete");
+    }
+    let mut whole = BytesMut::with_capacity(partial.bytes);
+    for piece in pieces.into_iter().flatten() {
+        whole.extend_from_slice(&piece);
+    }
+    whole.freeze()
+}

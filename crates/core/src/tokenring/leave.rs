@@ -1,0 +1,231 @@
+//! Leaving the ring in order: hand everything over, then say so.
+//!
+//! First everybody is told to pass nothing more to the leaver, and answers with the number of its
+//! last pass: once all passes up to those have arrived and have been passed on, no token is here or
+//! on its way here. Only then does the leaver say that it has left, and the ring closes around it.
+//! A member that cannot be reached is not waited for: it hears of it from the others. If it has
+//! passed a token on in the meantime, that token is stuck, not doubled.
+
+use super::{Body, Event, LockName, Message, Refusal, TokenRing, links::Stays};
+use crate::{id::NodeId, protocol::Context, time::Time, tokenring::machine::Ring};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// How long a leaver waits for a member that cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How far this member is with leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Leaving {
+    No,
+    /// Everybody is told to pass nothing more here.
+    Announcing {
+        since: Time,
+    },
+    /// Everything is handed over, and everybody is told.
+    Telling {
+        since: Time,
+    },
+    Done,
+}
+
+impl TokenRing {
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.leaving, Leaving::Announcing { .. } | Leaving::Telling { .. })
+    }
+
+    pub(super) fn on_leave(&mut self, cx: &mut Context<'_, Self>) {
+        if self.leaving != Leaving::No {
+            return;
+        }
+        self.leaving = Leaving::Announcing { since: cx.now() };
+        self.dismiss_clients(cx);
+        let Some(ring) = &self.ring else {
+            self.leaving = Leaving::Done;
+            return cx.emit(Event::LeaveDone);
+        };
+        for position in ring.order.iter().filter(|p| !ring.links[**p].has_left()) {
+            ring.send(*position, Body::Leaving, cx);
+        }
+        self.hand_all_over(cx);
+        self.repeat_later(cx);
+        self.go_on_leaving(cx);
+    }
+
+    fn dismiss_clients(&mut self, cx: &mut Context<'_, Self>) {
+        for (name, lock) in &mut self.locks {
+            if let Some(grant) = lock.granted.take() {
+                let (lock, ticket, fence) = (name.clone(), grant.ticket, grant.fence);
+                cx.emit(Event::Released { lock, ticket, fence });
+            }
+            let tries = lock.tries.drain(..).map(|attempt| attempt.ticket);
+            let tickets: Vec<u64> = lock.waiters.drain(..).chain(tries).collect();
+            for ticket in tickets {
+                let reason = Refusal::Leaving;
+                cx.emit(Event::Refused { lock: name.clone(), ticket, reason });
+            }
+        }
+        self.forget_waiters();
+    }
+
+    fn hand_all_over(&mut self, cx: &mut Context<'_, Self>) {
+        let here = |(name, lock): (&LockName, &super::lock::Lock)| {
+            lock.token.is_some().then(|| name.clone())
+        };
+        let names: Vec<LockName> = self.locks.iter().filter_map(here).collect();
+        for name in names {
+            self.serve(&name, cx);
+        }
+    }
+
+    /// Passes a token on because this member leaves: to who wants it, else to whoever is next.
+    pub(super) fn hand_over(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_ref().expect("a token is in a view");
+        let token = self.locks.get(name).and_then(|lock| lock.token.as_ref());
+        let token = token.expect("the caller has seen it");
+        let successor = || ring.order.iter().copied().find(|p| ring.links[*p].takes_tokens());
+        match ring.next_wanting(token).or_else(successor) {
+            Some(next) => self.pass(name, next, cx),
+            None => {
+                self.blocked.insert(name.clone());
+            }
+        }
+    }
+
+    /// Takes the next step of leaving, if nothing is missing for it.
+    pub(super) fn go_on_leaving(&mut self, cx: &mut Context<'_, Self>) {
+        let Some(ring) = &self.ring else { return };
+        let now = cx.now();
+        if let Leaving::Announcing { since } = self.leaving {
+            let settled = ring.awaited(since, now).all(|p| {
+                let link = &ring.links[p];
+                let told = link.leaving_ack.is_some_and(|last| link.has_received(last));
+                told && link.unacknowledged() == 0
+            });
+            let keeps = self.locks.values().any(|lock| lock.token.is_some()) && ring.goes_on();
+            if !settled || keeps {
+                return;
+            }
+            self.leaving = Leaving::Telling { since: now };
+            ring.tell_that_i_left(cx);
+        }
+        if let Leaving::Telling { since } = self.leaving
+            && ring.awaited(since, now).all(|p| ring.links[p].left_ack)
+        {
+            self.leaving = Leaving::Done;
+            cx.emit(Event::LeaveDone);
+        }
+    }
+
+    pub(super) fn repeat_leave(&mut self, cx: &mut Context<'_, Self>) {
+        let Some(ring) = &self.ring else { return };
+        match self.leaving {
+            Leaving::Announcing { .. } => {
+                for position in ring.order.iter().filter(|p| ring.links[**p].leaving_ack.is_none())
+                {
+                    ring.send(*position, Body::Leaving, cx);
+                }
+                self.hand_all_over(cx);
+            }
+            Leaving::Telling { .. } => ring.tell_that_i_left(cx),
+            Leaving::No | Leaving::Done => {}
+        }
+        self.go_on_leaving(cx);
+    }
+
+    pub(super) fn on_peer_leaving(&mut self, from: usize, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_mut().expect("messages are of a view");
+        let link = &mut ring.links[from];
+        link.stays = link.stays.max(Stays::Leaving);
+        let last_pass = ring.links[from].last_pass();
+        ring.send(from, Body::LeavingAck { last_pass }, cx);
+        self.serve_blocked(cx);
+        self.go_on_leaving(cx);
+    }
+
+    pub(super) fn on_leaving_ack(
+        &mut self,
+        from: usize,
+        last_pass: u64,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let ring = self.ring.as_mut().expect("messages are of a view");
+        ring.links[from].leaving_ack = Some(last_pass);
+        self.go_on_leaving(cx);
+    }
+
+    pub(super) fn on_left(&mut self, from: usize, member: u16, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_mut().expect("messages are of a view");
+        let position = usize::from(member);
+        if position >= ring.view.len() || position == ring.me {
+            return;
+        }
+        ring.send(from, Body::LeftAck { member }, cx);
+        let link = &mut ring.links[position];
+        if link.has_left() {
+            return;
+        }
+        link.stays = Stays::Left;
+        cx.emit(Event::MemberLeft(ring.view.members[position].id));
+        self.serve_blocked(cx);
+        self.go_on_leaving(cx);
+    }
+
+    pub(super) fn on_left_ack(&mut self, from: usize, member: u16, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_mut().expect("messages are of a view");
+        if usize::from(member) == ring.me {
+            ring.links[from].left_ack = true;
+            self.go_on_leaving(cx);
+        }
+    }
+
+    /// A message that is not for this member in this view; who has left still answers who leaves.
+    pub(super) fn on_stray(&mut self, from: NodeId, message: &Message, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_ref().filter(|ring| ring.view.number == message.view);
+        let position = ring.and_then(|ring| ring.view.position(from));
+        match (ring, position, &message.body) {
+            (Some(ring), Some(from), Body::Leaving) => {
+                let last_pass = ring.links[from].last_pass();
+                ring.send(from, Body::LeavingAck { last_pass }, cx);
+            }
+            (Some(ring), Some(from), Body::Left { member }) => {
+                ring.send(from, Body::LeftAck { member: *member }, cx);
+            }
+            _ => self.ignore(),
+        }
+    }
+
+    pub(super) fn serve_blocked(&mut self, cx: &mut Context<'_, Self>) {
+        for name in core::mem::take(&mut self.blocked) {
+            self.serve(&name, cx);
+        }
+    }
+}
+
+impl Ring {
+    /// Whether anybody stays when this member and all who are leaving have left.
+    fn goes_on(&self) -> bool {
+        self.order.iter().any(|p| self.links[*p].stays == Stays::Here)
+    }
+
+    /// The members whose answers a leaver waits for.
+    fn awaited(&self, since: Time, now: Time) -> impl Iterator<Item = usize> {
+        let patient = since + PATIENCE > now;
+        let links = &self.links;
+        let here = move |p: &usize| !links[*p].has_left() && (links[*p].up || patient);
+        self.order.iter().copied().filter(here)
+    }
+
+    fn tell_that_i_left(&self, cx: &mut Context<'_, TokenRing>) {
+        for position in self.order.iter().filter(|p| !self.links[**p].left_ack) {
+            self.send(*position, Body::Left { member: self.me as u16 }, cx);
+        }
+    }
+
+    /// Whoever has missed it hears of it now.
+    pub(super) fn tell_who_left(&self, to: usize, cx: &mut Context<'_, TokenRing>) {
+        for position in self.order.iter().filter(|p| self.links[**p].has_left() && **p != to) {
+            self.send(to, Body::Left { member: *position as u16 }, cx);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a member keeps per lock.
+
+use super::{Ticket, Token};
+use crate::time::Time;
+use alloc::{collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
+
+/// One lock, as this member knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Lock {
+    /// The token, if it is here.
+    pub(super) token: Option<Token>,
+    /// Whether the token has ever been here: then the lock exists, and nobody may create it.
+    pub(super) touched: bool,
+    /// Who of this node's clients has the lock.
+    pub(super) granted: Option<Grant>,
+    /// Local waiters, first come first served.
+    pub(super) waiters: VecDeque<Ticket>,
+    /// Local clients that ask once and do not wait.
+    pub(super) tries: Vec<Try>,
+    /// The open request of this node.
+    pub(super) request: Option<Request>,
+    /// Per position: the newest request number that has passed here (§5, rule 2).
+    pub(super) wanted: Vec<u64>,
+    /// Where the token was passed last.
+    pub(super) passed_to: Option<usize>,
+    /// How many more local waiters are served before the token goes on.
+    pub(super) turn_left: usize,
+    /// As a home that has taken over: who has not yet said that it never had the token.
+    pub(super) unsure: Option<BTreeSet<usize>>,
+    /// Hops of a circulating token when it was last here.
+    pub(super) hops: u64,
+    /// The sequence of the last grant known here.
+    pub(super) sequence: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Grant {
+    pub(super) ticket: Ticket,
+    pub(super) fence: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Try {
+    pub(super) ticket: Ticket,
+    pub(super) number: u64,
+    pub(super) deadline: Time,
+}
+
+/// A want of this node that some token does or does not know about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    pub(super) number: u64,
+    /// The token has it: no need to repeat it.
+    pub(super) recorded: bool,
+    pub(super) sent: Time,
+}
+
+impl Lock {
+    /// A lock of a view with `members` members, of which nothing is known.
+    pub(super) fn new(members: usize) -> Self {
+        Self {
+            token: None,
+            touched: false,
+            granted: None,
+            waiters: VecDeque::new(),
+            tries: Vec::new(),
+            request: None,
+            wanted: vec![0; members],
+            passed_to: None,
+            turn_left: 0,
+            unsure: None,
+            hops: 0,
+            sequence: 0,
+        }
+    }
+
+    /// Whether a client of this node wants the lock.
+    pub(super) fn is_wanted_here(&self) -> bool {
+        !self.waiters.is_empty() || !self.tries.is_empty()
+    }
+
+    /// Remembers a request that passes here; in the token, if that is here too (§5, rules 2, 3).
+    pub(super) fn record(&mut self, requester: usize, number: u64) {
+        let wanted = &mut self.wanted[requester];
+        *wanted = number.max(*wanted);
+        if let Some(token) = &mut self.token {
+            token.wanted[requester] = token.wanted[requester].max(number);
+        }
+    }
+
+    /// Takes the token in: what was recorded here goes into it, and the turn of member `me`, which
+    /// serves all that it has asked for so far, begins.
+    pub(super) fn take_in(&mut self, mut token: Token, me: usize, turn: usize) {
+        for (known, recorded) in token.wanted.iter_mut().zip(&self.wanted) {
+            *known = (*known).max(*recorded);
+        }
+        if let Some(request) = self.request.take() {
+            token.wanted[me] = token.wanted[me].max(request.number);
+        }
+        token.served[me] = token.wanted[me];
+        self.hops = token.hops;
+        self.sequence = token.sequence;
+        self.turn_left = turn;
+        self.touched = true;
+        self.unsure = None;
+        self.passed_to = None;
+        self.token = Some(token);
+    }
+}
+
+impl Token {
+    /// The first token of a lock in a view with `members` members.
+    pub(super) fn new(members: usize) -> Self {
+        Self { sequence: 0, hops: 0, wanted: vec![0; members], served: vec![0; members] }
+    }
+
+    /// Whether the member at `position` waits.
+    pub(super) fn is_wanted_by(&self, position: usize) -> bool {
+        self.wanted[position] > self.served[position]
+    }
+}

@@ -1,0 +1,264 @@
+//! How a member asks for a token that is elsewhere, and how others pass the question on (§5 of the
+//! rules): requests, which everyone on their way records, and tries, which nobody does.
+
+use super::{
+    Body, Event, LockName, Refusal, Ticket, Token, TokenRing, leave::Leaving, lock::Try,
+    machine::Ring,
+};
+use crate::{id::hash64, protocol::Context};
+
+/// Of a request that has gone to everybody: nobody forwards it any more.
+const TO_ALL: u16 = u16::MAX;
+
+impl TokenRing {
+    /// Sends the open request of a lock on its way (§5, rule 1).
+    pub(super) fn send_request(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_ref().expect("a request is in a view");
+        let Some(request) = self.locks.get_mut(name).and_then(|lock| lock.request.as_mut()) else {
+            return;
+        };
+        request.sent = cx.now();
+        let (requester, number) = (ring.me as u16, request.number);
+        self.open.insert(name.clone());
+        let body = Body::Request { lock: name.clone(), requester, number, hops: 0 };
+        self.forward(name, body, cx);
+    }
+
+    /// Sends a request or a try after the token: where it was passed last, else to the lock's home;
+    /// the home creates the token, or, not knowing where it is, asks everybody.
+    pub(super) fn forward(&mut self, name: &LockName, body: Body, cx: &mut Context<'_, Self>) {
+        let ring = self.ring.as_ref().expect("a request is in a view");
+        let (me, home) = (ring.me, ring.home(name));
+        let lock = self.locks.get(name).expect("the caller has recorded it");
+        let lost_count = body.hops() as usize > ring.view.len();
+        // Who has left has handed its tokens over: its place on the way is of no use.
+        match lock.passed_to.filter(|p| !ring.links[*p].has_left()) {
+            _ if body.hops() == TO_ALL => {}
+            Some(next) if !lost_count => ring.send(next, body.forwarded(), cx),
+            _ if home != me => ring.send(home, body.forwarded(), cx),
+            _ if lock.touched => ring.send_all(&body.to_all(), cx),
+            _ => self.create(name, cx),
+        }
+    }
+
+    /// The home makes the token of a lock that does not exist yet (H2, H9).
+    pub(super) fn create(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
+        if !matches!(self.leaving, Leaving::No) {
+            return;
+        }
+        let ring = self.ring.as_ref().expect("a lock is in a view");
+        let lock = self.locks.get_mut(name).expect("the caller has recorded it");
+        let unsure = lock.unsure.get_or_insert_with(|| {
+            // The first home knows what it has created. One that has taken over from a home that
+            // left asks everybody: whoever left handed its tokens over first, so somebody who
+            // stays has had the token, if there is one.
+            let took_over = ring.first_home(name) != ring.me;
+            ring.order.iter().copied().filter(|p| took_over && !ring.links[*p].has_left()).collect()
+        });
+        unsure.retain(|p| !ring.links[*p].has_left());
+        if unsure.is_empty() {
+            let (me, n) = (ring.me, ring.view.len());
+            lock.take_in(Token::new(n), me, self.config.turn);
+            self.open.remove(name);
+            return self.serve(name, cx);
+        }
+        for position in unsure.iter() {
+            ring.send(*position, Body::Ask { lock: name.clone() }, cx);
+        }
+        self.open.insert(name.clone());
+        self.repeat_later(cx);
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        from: usize,
+        name: &LockName,
+        known: bool,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let Some(lock) = self.locks.get_mut(name) else { return };
+        let Some(unsure) = &mut lock.unsure else { return };
+        if known {
+            lock.unsure = None;
+            lock.touched = true;
+            lock.passed_to = Some(from);
+            return self.send_request(name, cx);
+        }
+        unsure.remove(&from);
+        if unsure.is_empty() {
+            self.create(name, cx);
+        }
+    }
+
+    pub(super) fn on_request(
+        &mut self,
+        name: LockName,
+        requester: u16,
+        number: u64,
+        hops: u16,
+        cx: &mut Context<'_, Self>,
+    ) {
+        if !self.may_know(&name, requester) {
+            self.ignored += 1;
+            return;
+        }
+        let lock = self.lock_mut(&name);
+        lock.record(usize::from(requester), number);
+        if lock.token.is_none() {
+            let body = Body::Request { lock: name.clone(), requester, number, hops };
+            self.forward(&name, body, cx);
+        }
+        self.answer_request(&name, usize::from(requester), number, cx);
+    }
+
+    pub(super) fn answer_request(
+        &mut self,
+        name: &LockName,
+        requester: usize,
+        number: u64,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let ring = self.ring.as_ref().expect("messages are of a view");
+        let here = self.locks.get(name).is_some_and(|lock| lock.token.is_some());
+        if here && requester != ring.me {
+            ring.send(requester, Body::Recorded { lock: name.clone(), number }, cx);
+            self.serve(name, cx);
+        }
+    }
+
+    pub(super) fn on_recorded(&mut self, name: &LockName, number: u64) {
+        let Some(lock) = self.locks.get_mut(name) else { return };
+        if let Some(request) = lock.request.as_mut().filter(|request| request.number == number) {
+            request.recorded = true;
+            if lock.tries.is_empty() && lock.unsure.is_none() {
+                self.open.remove(name);
+            }
+        }
+    }
+
+    // ---- Tries: one question, recorded by nobody ----
+
+    pub(super) fn on_own_try(
+        &mut self,
+        name: LockName,
+        ticket: Ticket,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let circulates = self.circulates(&name);
+        self.requests += 1;
+        let attempt =
+            Try { ticket, number: self.requests, deadline: cx.now() + self.config.try_timeout };
+        let lock = self.lock_mut(&name);
+        let free = lock.granted.is_none() && !lock.is_wanted_here();
+        if !free || (circulates && lock.token.is_none()) {
+            let reason = Refusal::NotAvailable;
+            return cx.emit(Event::Refused { lock: name, ticket, reason });
+        }
+        lock.tries.push(attempt);
+        if lock.token.is_some() {
+            return self.serve(&name, cx);
+        }
+        let requester = self.ring.as_ref().expect("checked by the caller").me as u16;
+        self.open.insert(name.clone());
+        self.repeat_later(cx);
+        let body = Body::Try { lock: name.clone(), requester, number: attempt.number, hops: 0 };
+        self.forward(&name, body, cx);
+    }
+
+    pub(super) fn on_try(
+        &mut self,
+        name: LockName,
+        requester: u16,
+        number: u64,
+        hops: u16,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let position = usize::from(requester);
+        if !self.may_know(&name, requester) {
+            self.ignored += 1;
+            return;
+        }
+        if self.lock_mut(&name).token.is_none() {
+            let body = Body::Try { lock: name.clone(), requester, number, hops };
+            self.forward(&name, body, cx);
+        }
+        let ring = self.ring.as_ref().expect("messages are of a view");
+        let lock = self.locks.get(&name).expect("made above");
+        let Some(token) = &lock.token else { return };
+        let free = lock.granted.is_none()
+            && !lock.is_wanted_here()
+            && !ring.is_wanted_elsewhere(token, false)
+            && ring.links[position].takes_tokens();
+        if free && position != ring.me {
+            self.pass(&name, position, cx);
+        } else if position != ring.me {
+            ring.send(position, Body::Busy { lock: name, number }, cx);
+        }
+    }
+
+    pub(super) fn on_busy(&mut self, name: LockName, number: u64, cx: &mut Context<'_, Self>) {
+        let Some(lock) = self.locks.get_mut(&name) else { return };
+        if let Some(i) = lock.tries.iter().position(|attempt| attempt.number == number) {
+            let ticket = lock.tries.remove(i).ticket;
+            cx.emit(Event::Refused { lock: name, ticket, reason: Refusal::NotAvailable });
+        }
+    }
+
+    pub(super) fn on_ask(&mut self, from: usize, name: LockName, cx: &mut Context<'_, Self>) {
+        let known = self.locks.get(&name).is_some_and(|lock| lock.touched);
+        let ring = self.ring.as_ref().expect("messages are of a view");
+        ring.send(from, Body::Answer { lock: name, known }, cx);
+    }
+
+    /// Whether a peer's word about this lock and this requester makes sense and has room.
+    pub(super) fn may_know(&self, name: &LockName, requester: u16) -> bool {
+        let n = self.ring.as_ref().map_or(0, |ring| ring.view.len());
+        usize::from(requester) < n
+            && (self.locks.contains_key(name) || self.locks.len() < self.config.locks_max)
+    }
+}
+
+impl Ring {
+    pub(super) fn send_all(&self, body: &Body, cx: &mut Context<'_, TokenRing>) {
+        for position in self.order.iter().filter(|p| !self.links[**p].has_left()) {
+            self.send(*position, body.clone(), cx);
+        }
+    }
+
+    /// The member that creates the token of this lock while nobody has left.
+    pub(super) fn first_home(&self, name: &LockName) -> usize {
+        (hash64(name.as_str().as_bytes()) % self.view.len() as u64) as usize
+    }
+
+    /// The member that creates it now: the first from there on that has not left.
+    pub(super) fn home(&self, name: &LockName) -> usize {
+        let (first, n) = (self.first_home(name), self.view.len());
+        let stays = |p: &usize| !self.links[*p].has_left();
+        (0..n).map(|i| (first + i) % n).find(stays).expect("this member is still here")
+    }
+}
+
+impl Body {
+    pub(super) fn hops(&self) -> u16 {
+        match self {
+            Self::Request { hops, .. } | Self::Try { hops, .. } => *hops,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn forwarded(self) -> Self {
+        let hops = self.hops().saturating_add(1).min(TO_ALL - 1);
+        self.with_hops(hops)
+    }
+
+    pub(super) fn to_all(&self) -> Self {
+        self.clone().with_hops(TO_ALL)
+    }
+
+    pub(super) fn with_hops(mut self, to: u16) -> Self {
+        if let Self::Request { hops, .. } | Self::Try { hops, .. } = &mut self {
+            *hops = to;
+        }
+        self
+    }
+}
