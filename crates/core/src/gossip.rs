@@ -1,9 +1,46 @@
 //! Rumors: gossip on fixed neighbours that reaches every connected node exactly once.
+//!
+//! Two ways to spread them, and one way to repair what they missed; `docs/protocols/gossip.md` has
+//! the rules and the reasons. The parts: who the neighbours are and how two of them compare what
+//! they know (`neighbors`), how a rumor is passed on (`spread`), how a missing one is asked for
+//! (`repair`, with its table in `lacking`), and what is known and retained (`store`, `runs`).
 
-use crate::id::{Life, Name, NodeId};
-use alloc::{collections::BTreeSet, vec::Vec};
+mod lacking;
+mod neighbors;
+mod repair;
+mod runs;
+mod spread;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    id::{Life, Name, NodeId},
+    protocol::{Context, Input, InputOf, Protocol},
+    time::Time,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
 use bytes::Bytes;
 use core::time::Duration;
+use lacking::{Estimate, Lacking};
+use neighbors::Neighbor;
+use spread::Hot;
+use store::{Kept, Store};
+
+/// The most neighbours, and the most links that are watched.
+const NEIGHBORS_MAX: usize = 1024;
+
+/// The most rumors that one `Want` is answered with, and that are asked of one neighbour at a time.
+const WANT_RUMORS: usize = 256;
+
+/// An answer ends with the rumor that makes it as long as this, in bytes.
+const WANT_BYTES: usize = 512 * 1024;
+
+/// The most ranges in one `Want` or `Forgotten`.
+const RANGES_MAX: usize = 256;
 
 /// Settings of the gossip.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,7 +176,8 @@ pub enum Message {
     Digest {
         /// Per origin.
         have: Vec<Have>,
-        /// Whether the receiver should answer with its own, if it lacks nothing but has more.
+        /// Whether this is all that the sender has (in the last part, if it takes several), and
+        /// the receiver should answer with what it has more.
         answer: bool,
     },
     /// "Send me these."
@@ -244,40 +282,250 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gossip {
     config: Config,
+    own: Origin,
+    started: bool,
+    store: Store,
+    neighbors: BTreeMap<NodeId, Neighbor>,
+    lacking: Lacking,
+    /// How long after its announcement a pushed rumor comes.
+    push_lag: Estimate,
+    /// How long an answer to a `Want` takes.
+    answer_lag: Estimate,
+    /// Streams with news since the last flush, and whether any of it was repaired.
+    news: BTreeMap<Origin, bool>,
+    hot: VecDeque<Hot>,
+    flush_at: Option<Time>,
+    want_at: Option<Time>,
+    round_is_set: bool,
+    duplicates: u64,
+    repaired: u64,
+    ignored: u64,
 }
 
 impl Gossip {
     /// A machine that has not started.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        let own = Origin { node: config.name.id(), life: config.life };
+        Self {
+            own,
+            started: false,
+            store: Store::new(&config, own),
+            neighbors: BTreeMap::new(),
+            lacking: Lacking::default(),
+            push_lag: Estimate::new(repair::FIRST_WAIT),
+            answer_lag: Estimate::new(repair::FIRST_PATIENCE),
+            news: BTreeMap::new(),
+            hot: VecDeque::new(),
+            flush_at: None,
+            want_at: None,
+            round_is_set: false,
+            duplicates: 0,
+            repaired: 0,
+            ignored: 0,
+            config,
+        }
     }
 
-    /// Whether a rumor is accepted now.
+    /// Whether a rumor is accepted now: whether the own rumors that no neighbour is known to have
+    /// take less than half of `retention_bytes`. If not, keep it and ask again after the next input.
     pub fn accepts_rumors(&self) -> bool {
-        true
+        self.store.accepts_own()
     }
 
     /// The retained rumors of the application, oldest first.
     pub fn retained(&self) -> impl Iterator<Item = &Rumor> {
-        core::iter::empty()
+        let mut kept: Vec<&Kept> = self.store.user_rumors().collect();
+        kept.sort_by_key(|kept| kept.arrived);
+        kept.into_iter().map(|kept| &kept.rumor)
     }
 
     /// What people may look at.
     pub fn status(&self) -> Status {
-        panic!("to be written: {:?}", self.config)
+        let active = self.neighbors.iter().filter(|(_, neighbor)| neighbor.is_active());
+        Status {
+            neighbors: active.map(|(peer, neighbor)| (*peer, neighbor.eager)).collect(),
+            retained: self.store.retained(),
+            retained_bytes: self.store.retained_bytes(),
+            origins: self.store.origins(),
+            missing: self.lacking.total(),
+            duplicates: self.duplicates,
+            repaired: self.repaired,
+            ignored: self.ignored,
+        }
     }
 }
 
-impl crate::protocol::Protocol for Gossip {
+impl Protocol for Gossip {
     type Message = Message;
     type Timer = Timer;
     type Command = Command;
     type Event = Event;
 
-    fn handle(
-        &mut self,
-        _input: crate::protocol::InputOf<Self>,
-        _cx: &mut crate::protocol::Context<'_, Self>,
-    ) {
+    fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
+        match input {
+            Input::Start(_) => self.on_start(cx),
+            Input::Message { from, message } => self.on_message(from, message, cx),
+            Input::Timer(Timer::Flush) => self.on_flush(cx),
+            Input::Timer(Timer::Round) => self.on_round(cx),
+            Input::Timer(Timer::Want) => self.on_want_timer(cx),
+            Input::Timer(Timer::AntiEntropy) => self.on_anti_entropy(cx),
+            Input::Command(Command::Publish { ticket, payload }) => {
+                self.on_publish(ticket, payload, cx);
+            }
+            Input::LinkUp(peer) => self.on_link_up(peer, cx),
+            Input::LinkDown(peer) => self.on_link_down(peer, cx),
+            // Nothing is appended here.
+            Input::Appended(_) => {}
+        }
+    }
+}
+
+impl Gossip {
+    fn on_start(&mut self, cx: &mut Context<'_, Self>) {
+        assert!(!self.started, "a machine starts once");
+        self.started = true;
+        let content = Content::Record { name: self.config.name.clone() };
+        let rumor = Rumor { origin: self.own, sequence: 0, hops: 0, content };
+        self.store.insert(Kept::own(rumor, cx.now()));
+        // A random phase, so that nodes that start together do not compare together.
+        let span = self.config.anti_entropy.as_nanos() as u64;
+        let after = Duration::from_nanos(cx.random_below(span.max(1)));
+        cx.set_timer(Timer::AntiEntropy, after);
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
+        if let Message::Neighbor { hash, answer } = message {
+            return self.on_neighbor(from, hash, answer, cx);
+        }
+        if !self.note_heard(from) && !self.adopt(from, cx) {
+            self.ignored += 1;
+            return;
+        }
+        match message {
+            Message::Neighbor { .. } => unreachable!("handled above"),
+            Message::Rumor(rumor) => self.on_rumor(from, rumor, cx),
+            Message::Prune => self.on_prune(from),
+            Message::Graft => self.on_graft(from),
+            Message::Known { origin, sequence } => self.on_known(from, origin, sequence, cx),
+            Message::Hash(hash) => self.on_hash(from, hash, cx),
+            Message::Digest { have, answer } => self.on_digest(from, have, answer, cx),
+            Message::Want(ranges) => self.on_want(from, &ranges, cx),
+            Message::Forgotten(ranges) => self.on_forgotten(from, &ranges, cx),
+        }
+    }
+
+    fn on_publish(&mut self, ticket: Ticket, payload: Bytes, cx: &mut Context<'_, Self>) {
+        let refusal = if payload.len() > self.config.rumor_bytes_max {
+            Some(Refusal::TooLarge)
+        } else if !self.started || !self.accepts_rumors() {
+            Some(Refusal::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            return cx.emit(Event::Refused { ticket, reason });
+        }
+        let was_pressed = self.store.is_pressed();
+        let sequence = self.store.own_end();
+        let rumor = Rumor { origin: self.own, sequence, hops: 0, content: Content::User(payload) };
+        cx.emit(Event::Published { ticket, sequence });
+        self.store.insert(Kept::own(rumor.clone(), cx.now()));
+        self.emit_heard(&rumor, cx);
+        self.spread(&rumor, None, cx);
+        self.store.expire(cx.now());
+        if self.store.is_pressed() && !was_pressed {
+            // The publisher will have to wait soon: find out who has its rumors.
+            cx.set_timer(Timer::AntiEntropy, neighbors::PRESSED_ANTI_ENTROPY);
+        }
+    }
+
+    /// A rumor came: pushed, or repaired because it was asked for.
+    fn on_rumor(&mut self, from: NodeId, rumor: Rumor, cx: &mut Context<'_, Self>) {
+        let Rumor { origin, sequence, .. } = rumor;
+        if !self.is_possible(&rumor) || !self.store.has_room_for(origin) {
+            self.ignored += 1;
+            return;
+        }
+        self.note_has(from, origin, sequence);
+        if self.store.knows(origin, sequence) {
+            return self.on_duplicate(from, &rumor, cx);
+        }
+        if !self.store.admits(&rumor) {
+            // It stays unknown, so it will be announced and asked for again.
+            self.ignored += 1;
+            return;
+        }
+        let now = cx.now();
+        let lack = self.lacking.take(origin, sequence, sequence).pop().map(|(_, lack)| lack);
+        let announced = lack.as_ref().filter(|lack| lack.waits).map(|lack| lack.since);
+        let asked = lack.map_or_else(Vec::new, |lack| lack.asked);
+        let repaired = asked.contains(&from);
+        let kept = Kept {
+            rumor: rumor.clone(),
+            arrived: now,
+            from: Some(from),
+            asked,
+            announced,
+            hot: false,
+        };
+        self.store.insert(kept);
+        self.emit_if_named(&rumor, cx);
+        if repaired {
+            self.repaired += 1;
+            self.on_answered(from, &rumor, cx);
+            self.announce(origin, true, cx);
+        } else {
+            if let Some(announced) = announced {
+                self.push_lag.sample(now.since(announced));
+            }
+            self.spread(&rumor, Some(from), cx);
+        }
+        self.store.expire(now);
+    }
+
+    /// Whether a sensible node could have sent this.
+    fn is_possible(&self, rumor: &Rumor) -> bool {
+        let content = match &rumor.content {
+            Content::Record { name } => rumor.sequence == 0 && name.id() == rumor.origin.node,
+            Content::User(payload) => {
+                rumor.sequence > 0 && payload.len() <= self.config.rumor_bytes_max
+            }
+        };
+        content && self.is_possible_end(rumor.origin, rumor.sequence)
+    }
+
+    /// Whether the stream can have a rumor with this number: nobody knows better about one's own.
+    fn is_possible_end(&self, origin: Origin, last: u64) -> bool {
+        last < u64::MAX && (origin != self.own || last < self.store.own_end())
+    }
+
+    /// Emits a rumor of the application, or with a record all that were held until it came.
+    fn emit_if_named(&mut self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
+        match rumor.content {
+            Content::Record { .. } => {
+                for held in self.store.release(rumor.origin) {
+                    self.emit_heard(&held, cx);
+                }
+            }
+            Content::User(_) if self.store.name(rumor.origin).is_some() => {
+                self.emit_heard(rumor, cx);
+            }
+            Content::User(_) => {}
+        }
+    }
+
+    fn emit_heard(&self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
+        let Rumor { origin, sequence, hops, content: Content::User(payload) } = rumor else {
+            return;
+        };
+        let (origin, sequence, hops) = (*origin, *sequence, *hops);
+        let name = self.store.name(origin).expect("only rumors with a record are emitted").clone();
+        cx.emit(Event::Heard { origin, name, sequence, hops, payload: payload.clone() });
+    }
+}
+
+impl Kept {
+    fn own(rumor: Rumor, arrived: Time) -> Self {
+        Self { rumor, arrived, from: None, asked: Vec::new(), announced: None, hot: false }
     }
 }
