@@ -248,13 +248,12 @@ impl<P: Protocol> Simulator<P> {
 
     /// The nodes that run, in the order in which they were added.
     pub fn running(&self) -> impl Iterator<Item = (NodeId, &P)> {
-        let runs = |slot: &&Slot<P>| !matches!(slot.state, State::Absent);
-        self.nodes.iter().filter(runs).map(|slot| (slot.id, &slot.machine))
+        self.nodes.iter().filter(|slot| slot.is_present()).map(|slot| (slot.id, &slot.machine))
     }
 
     /// Whether a node runs (a pause does not end a life).
     pub fn runs(&self, node: NodeId) -> bool {
-        !matches!(self.nodes[self.index[&node]].state, State::Absent)
+        self.nodes[self.index[&node]].is_present()
     }
 
     fn schedule(&mut self, time: Time, node: usize, what: Happening<P>) -> u64 {
@@ -267,6 +266,12 @@ impl<P: Protocol> Simulator<P> {
 
     /// Turns a due event into an input, unless it is void or its node does not listen now.
     fn admit(&mut self, event: Scheduled<P>) -> Option<InputOf<P>> {
+        // A link comes up only with somebody at its other end.
+        if let Happening::Input(Input::LinkUp(peer)) = &event.what
+            && self.index.get(peer).is_some_and(|peer| !self.nodes[*peer].is_present())
+        {
+            return None;
+        }
         let slot = &mut self.nodes[event.node];
         if slot.life != event.life {
             return None;
@@ -364,6 +369,12 @@ impl<P: Protocol> Simulator<P> {
             self.schedule(arrival, to, Happening::Input(input));
         }
         self.delays = delays;
+    }
+}
+
+impl<P: Protocol> Slot<P> {
+    fn is_present(&self) -> bool {
+        !matches!(self.state, State::Absent)
     }
 }
 

@@ -136,6 +136,8 @@ enum Control {
     Stop(NodeId),
     /// A new life of it begins.
     Restart(NodeId),
+    /// A peer notices that it is gone.
+    Notice { peer: NodeId, gone: NodeId },
 }
 
 /// What follows from a step, and is done after it.
@@ -179,8 +181,8 @@ impl<'a, P: Subject> Storm<'a, P> {
         let scenario = self.scenario;
         for one in &scenario.nodes {
             for other in scenario.nodes.iter().filter(|other| other.id() != one.id()) {
-                let there = one.start.max(other.start);
-                let at = there + self.dice.span(Duration::ZERO, Duration::from_millis(50));
+                let both = one.start.max(other.start);
+                let at = both + self.dice.span(Duration::ZERO, Duration::from_millis(50));
                 self.hint(at, one.id(), Input::LinkUp(other.id()));
             }
         }
@@ -302,12 +304,17 @@ impl<'a, P: Subject> Storm<'a, P> {
             Control::Stop(node) => {
                 self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
                 self.sim.stop(node);
-                for peer in self.scenario.nodes.iter().filter(|peer| peer.id() != node) {
-                    // A machine that is gone cannot even close its links.
-                    if self.dice.chance(800) {
-                        let after = self.dice.span(Duration::ZERO, Duration::from_millis(200));
-                        self.sim.input_at(now + after, peer.id(), Input::LinkDown(node));
-                    }
+                for peer in others(self.scenario, node) {
+                    // A machine that is gone does not close its links: somebody has to notice.
+                    let late = Duration::from_millis(self.dice.pick(&[1, 100, 3000]));
+                    let at = now + self.dice.span(Duration::ZERO, late);
+                    self.control(at, Control::Notice { peer, gone: node });
+                }
+            }
+            Control::Notice { peer, gone } => {
+                // Too late, if it is back: then the new link has told of the old one's end.
+                if !self.sim.runs(gone) {
+                    self.sim.input_at(now, peer, Input::LinkDown(gone));
                 }
             }
             Control::Restart(node) => self.restart(node),
@@ -327,13 +334,18 @@ impl<'a, P: Subject> Storm<'a, P> {
         let plan = Plan::after_crash(&mut self.dice);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
         self.sim.restart(node, P::new(config), now);
-        for peer in self.scenario.nodes.iter().map(NodePlan::id).filter(|peer| *peer != node) {
+        for peer in others(self.scenario, node) {
             let mut soon = || now + self.dice.span(Duration::ZERO, Duration::from_millis(100));
             let (here, there) = (soon(), soon());
             self.hint(here, node, Input::LinkUp(peer));
+            self.hint(there, peer, Input::LinkDown(node));
             self.hint(there, peer, Input::LinkUp(node));
         }
     }
+}
+
+fn others(scenario: &Scenario, node: NodeId) -> impl Iterator<Item = NodeId> {
+    scenario.nodes.iter().map(NodePlan::id).filter(move |other| *other != node)
 }
 
 /// What the application makes of a step.

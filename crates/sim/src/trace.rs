@@ -47,7 +47,7 @@ pub fn lines<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
 /// The settings and the weather of a scenario.
 pub fn heading(scenario: &Scenario) -> String {
     let mut heading = format!(
-        "seed {}: {} nodes, group {}, lock {}, order {}, gossip {}, {:?}, storm {:?}\n{:#?}\n",
+        "seed {}: {} nodes, group {}, lock {}, order {}, gossip {}, {:?}, storm {:?}\n{:?}\n",
         scenario.seed,
         scenario.nodes.len(),
         scenario.group,

@@ -153,7 +153,7 @@ impl Application {
                 vec![(keep, unlock(lock.clone(), ticket))]
             }
             Event::Order(multicast::Event::Delivered(delivery)) => {
-                let bytes = delivery.payload.len();
+                let bytes = delivery.payload.len() + multicast::DELIVERY_OVERHEAD;
                 vec![(self.plan.read, Command::Order(multicast::Command::Read { bytes }))]
             }
             _ => Agenda::new(),

@@ -149,7 +149,6 @@ impl Weather {
         for node in nodes {
             if dice.chance(300) {
                 let at = Time::ZERO + dice.span(ms(200), storm);
-                // Longer than any hint about the crash takes.
                 let back = at + dice.span(ms(400), storm);
                 self.outages.push(Outage { node: *node, at, back });
             }
