@@ -19,7 +19,7 @@ use roundelay_core::{
     protocol::{Effect, Input},
     time::Time,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More steps than any run needs: a run that reaches it is busy with itself.
 const STEPS_MAX: u64 = 2_000_000;
@@ -120,6 +120,8 @@ struct Storm<'a, P: Subject> {
     goals: Goals,
     applications: BTreeMap<NodeId, Application>,
     lives: BTreeMap<NodeId, Life>,
+    /// Nodes that are not in their first life.
+    came_back: BTreeSet<NodeId>,
     /// By time, and those of one time in the order in which they were made.
     controls: BTreeMap<(Time, u64), Control>,
     controls_made: u64,
@@ -144,6 +146,7 @@ enum Control {
 #[derive(Default)]
 struct Aftermath {
     agenda: Agenda,
+    has_started: bool,
     has_left: bool,
 }
 
@@ -166,26 +169,14 @@ impl<'a, P: Subject> Storm<'a, P> {
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
             lives: scenario.nodes.iter().map(|n| (n.id(), n.config.life)).collect(),
+            came_back: BTreeSet::new(),
             controls: BTreeMap::new(),
             controls_made: 0,
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
         };
-        storm.plan_links();
         storm.plan_weather();
         storm
-    }
-
-    /// Tells each node of its links, some time after both ends are there.
-    fn plan_links(&mut self) {
-        let scenario = self.scenario;
-        for one in &scenario.nodes {
-            for other in scenario.nodes.iter().filter(|other| other.id() != one.id()) {
-                let both = one.start.max(other.start);
-                let at = both + self.dice.span(Duration::ZERO, Duration::from_millis(50));
-                self.hint(at, one.id(), Input::LinkUp(other.id()));
-            }
-        }
     }
 
     fn plan_weather(&mut self) {
@@ -291,6 +282,9 @@ impl<'a, P: Subject> Storm<'a, P> {
             self.planned_until = self.planned_until.max(now + after);
             self.sim.command_at(now + after, node, command);
         }
+        if aftermath.has_started {
+            self.link(node);
+        }
         if aftermath.has_left {
             // The process flushes its queues, then it ends.
             let linger = self.dice.span(Duration::from_millis(1), Duration::from_millis(500));
@@ -331,14 +325,25 @@ impl<'a, P: Subject> Storm<'a, P> {
             gossip.life = config.life;
         }
         self.lives.insert(node, config.life);
+        self.came_back.insert(node);
         let plan = Plan::after_crash(&mut self.dice);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
         self.sim.restart(node, P::new(config), now);
-        for peer in others(self.scenario, node) {
+    }
+
+    /// Tells a node that has just started, and all others, of the links between them.
+    fn link(&mut self, node: NodeId) {
+        let now = self.sim.now();
+        let present: Vec<NodeId> =
+            others(self.scenario, node).filter(|peer| self.sim.runs(*peer)).collect();
+        for peer in present {
             let mut soon = || now + self.dice.span(Duration::ZERO, Duration::from_millis(100));
             let (here, there) = (soon(), soon());
             self.hint(here, node, Input::LinkUp(peer));
-            self.hint(there, peer, Input::LinkDown(node));
+            if self.came_back.contains(&node) {
+                // Whoever has not noticed yet that the old link is gone does so now.
+                self.hint(there, peer, Input::LinkDown(node));
+            }
             self.hint(there, peer, Input::LinkUp(node));
         }
     }
@@ -353,6 +358,7 @@ fn react<P: Subject>(application: &mut Application, step: &Step<'_, P>) -> After
     let mut aftermath = Aftermath::default();
     if let Input::Start(_) = step.input {
         aftermath.agenda = application.on_start();
+        aftermath.has_started = true;
     }
     for effect in step.effects {
         if let Effect::Emit(event) = effect {
