@@ -26,7 +26,7 @@ const STEPS_MAX: u64 = 2_000_000;
 /// How often the goals are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a group may tidy up when everything is reached.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(8);
 /// How long it must then be quiet.
 const QUIET: Duration = Duration::from_secs(5);
 
