@@ -43,6 +43,8 @@ mod multicast;
 mod node;
 mod request;
 mod shared;
+mod transport;
+mod wire;
 
 pub use builder::{Builder, Gossip, Group, Limits, StartError};
 pub use gossip::{Lagged, PublishError, Rumor, Rumors};

@@ -1,0 +1,38 @@
+# Everything that CI does, by one name each. `make ci` never writes; `make fix` does.
+
+CARGO ?= cargo
+
+.PHONY: help test ci fix fmt clippy doc deny proto demo
+
+help:                                ## this list
+	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' $(MAKEFILE_LIST)
+
+test:                                ## everything that is tested
+	$(CARGO) test --workspace --locked
+
+ci: fmt clippy doc test deny demo    ## what CI runs
+
+fix:                                 ## format, and apply what clippy can repair itself
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+deny:                                ## licences, duplicates, sources (needs cargo-deny; CI installs it)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(CARGO) deny --offline --locked check licenses bans sources; \
+	elif [ -n "$$CI" ]; then echo 'cargo-deny is missing in CI'; exit 1; \
+	else echo 'skipped: cargo-deny is not installed'; fi
+
+proto:                               ## generate the protobuf code anew
+	UPDATE_PROTO=1 $(CARGO) test -p roundelay --test generated
+
+demo:                                ## five real processes, all three protocols, checked as they run
+	$(CARGO) run --release --locked -- demo --for 10s --output json

@@ -1,0 +1,287 @@
+//! Liveness: what must be reached once the faults are over.
+
+use crate::{
+    invariant::{Seen, Who},
+    scenario::Scenario,
+};
+use roundelay_core::{
+    founding,
+    gossip::{self, Origin},
+    id::{NodeId, mix64},
+    multicast, node,
+    protocol::{Effect, Input},
+    tokenring::{self, LockName, Mode},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What applications wait for. It is fed like an invariant, and asked from time to time what is
+/// still open.
+#[derive(Debug, Default)]
+pub struct Goals {
+    installed: BTreeSet<NodeId>,
+    waiting: BTreeMap<(NodeId, u64), LockName>,
+    held: BTreeMap<(NodeId, u64), LockName>,
+    unsent: BTreeSet<(NodeId, u64)>,
+    accepted: u64,
+    delivered: BTreeMap<NodeId, u64>,
+    heard: BTreeMap<Who, BTreeMap<Origin, Heard>>,
+    unpublished: BTreeSet<(Who, u64)>,
+    leaving: BTreeSet<NodeId>,
+    last_grant: Option<NodeId>,
+    counts: Counts,
+}
+
+/// How much a run did: a run that did nothing proves nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Locks granted.
+    pub grants: u64,
+    /// Grants at another node than the one before (of any lock).
+    pub hand_offs: u64,
+    /// Locks refused to a `try`.
+    pub busy: u64,
+    /// Waits that were cancelled.
+    pub cancelled: u64,
+    /// Hops of circulating tokens.
+    pub hops: u64,
+    /// Messages delivered in order, over all members.
+    pub deliveries: u64,
+    /// Rumors heard, over all nodes.
+    pub rumors: u64,
+    /// Members that left in order.
+    pub leaves: u64,
+    /// Starts that were refused.
+    pub refused_starts: u64,
+}
+
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.grants += other.grants;
+        self.hand_offs += other.hand_offs;
+        self.busy += other.busy;
+        self.cancelled += other.cancelled;
+        self.hops += other.hops;
+        self.deliveries += other.deliveries;
+        self.rumors += other.rumors;
+        self.leaves += other.leaves;
+        self.refused_starts += other.refused_starts;
+    }
+}
+
+/// Which rumors of one origin a node has heard: how many, and a sum over their hashes that is
+/// equal for equal sets in whatever order they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Heard {
+    count: u64,
+    sum: u64,
+}
+
+impl Goals {
+    /// How much has happened.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Takes note of what is seen of `who`.
+    pub fn see(&mut self, who: Who, seen: &Seen<'_>) {
+        match seen {
+            Seen::Input(Input::Command(command)) => self.on_command(who, command),
+            Seen::Effect(Effect::Emit(event)) => match event {
+                node::Event::Founding(event) => self.on_founding(who.node, event),
+                node::Event::Lock(event) => self.on_lock(who.node, event),
+                node::Event::Order(event) => self.on_order(who.node, event),
+                node::Event::Gossip(event) => self.on_gossip(who, event),
+                node::Event::LeaveDone => {
+                    self.counts.leaves += 1;
+                    self.leaving.remove(&who.node);
+                }
+                node::Event::Peer { .. } => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// What is not reached yet, given who still runs, in which life; nothing when all is well.
+    pub fn open(&self, scenario: &Scenario, running: &[Who]) -> Vec<String> {
+        let mut open = Vec::new();
+        for node in &self.leaving {
+            open.push(format!("{} has not left", scenario.name(*node)));
+        }
+        if scenario.group {
+            self.open_group(scenario, running, &mut open);
+        }
+        if scenario.gossip {
+            self.open_rumors(scenario, running, &mut open);
+        }
+        open
+    }
+
+    fn open_group(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<String>) {
+        for Who { node, .. } in running {
+            let name = scenario.name(*node);
+            if !self.installed.contains(node) {
+                open.push(format!("{name} is in no group"));
+            }
+            let delivered = self.delivered.get(node).copied().unwrap_or(0);
+            if scenario.order && delivered < self.accepted {
+                let all = self.accepted;
+                open.push(format!("{name} has delivered {delivered} of {all} messages"));
+            }
+        }
+        // These also hold of nodes that have left: before, they owe everybody an answer.
+        for ((node, ticket), lock) in &self.waiting {
+            let name = scenario.name(*node);
+            open.push(format!("{name} waits for lock {lock} (ticket {ticket})"));
+        }
+        for ((node, ticket), lock) in &self.held {
+            let name = scenario.name(*node);
+            open.push(format!("{name} has not released lock {lock} (ticket {ticket})"));
+        }
+        for (node, ticket) in &self.unsent {
+            let name = scenario.name(*node);
+            open.push(format!("{name} does not know what became of message {ticket}"));
+        }
+    }
+
+    fn open_rumors(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<String>) {
+        for (who, ticket) in &self.unpublished {
+            let name = scenario.name(who.node);
+            open.push(format!("{name} does not know what became of rumor {ticket}"));
+        }
+        // A rumor that any of those who are connected has heard must reach all of them. (What its
+        // origin says it hears at once, so nothing of a living origin is left out.)
+        for part in scenario.connected(running) {
+            let mut all: BTreeMap<Origin, Heard> = BTreeMap::new();
+            for who in &part {
+                for (origin, heard) in self.heard.get(who).into_iter().flatten() {
+                    let most = all.entry(*origin).or_default();
+                    if heard.count >= most.count {
+                        *most = *heard;
+                    }
+                }
+            }
+            for who in &part {
+                for (origin, most) in &all {
+                    let heard = self.heard.get(who).and_then(|all| all.get(origin)).copied();
+                    if heard != Some(*most) {
+                        let (name, of) = (scenario.name(who.node), scenario.name(origin.node));
+                        let count = heard.unwrap_or_default().count;
+                        let all = most.count;
+                        open.push(format!("{name} has heard {count} of {all} rumors of {of}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_command(&mut self, who: Who, command: &node::Command) {
+        match command {
+            node::Command::Lock(tokenring::Command::Lock { lock, ticket, .. }) => {
+                self.waiting.insert((who.node, *ticket), lock.clone());
+            }
+            node::Command::Order(multicast::Command::Send { ticket, .. }) => {
+                self.unsent.insert((who.node, *ticket));
+                self.accepted += 1;
+            }
+            node::Command::Gossip(gossip::Command::Publish { ticket, .. }) => {
+                self.unpublished.insert((who, *ticket));
+            }
+            node::Command::Leave => {
+                self.leaving.insert(who.node);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_founding(&mut self, node: NodeId, event: &founding::Event) {
+        match event {
+            founding::Event::Installed { .. } => {
+                self.installed.insert(node);
+            }
+            founding::Event::Refused(_) => self.counts.refused_starts += 1,
+            founding::Event::WaitingFor(_) | founding::Event::TurnedAway => {}
+        }
+    }
+
+    fn on_lock(&mut self, node: NodeId, event: &tokenring::Event) {
+        match event {
+            tokenring::Event::Granted { lock, ticket, .. } => {
+                self.counts.grants += 1;
+                if self.last_grant.replace(node).is_some_and(|last| last != node) {
+                    self.counts.hand_offs += 1;
+                }
+                self.waiting.remove(&(node, *ticket));
+                self.held.insert((node, *ticket), lock.clone());
+            }
+            tokenring::Event::Released { ticket, .. } => {
+                self.held.remove(&(node, *ticket));
+            }
+            tokenring::Event::Refused { ticket, reason, .. } => {
+                match reason {
+                    tokenring::Refusal::NotHeld => return,
+                    tokenring::Refusal::NotAvailable => self.counts.busy += 1,
+                    tokenring::Refusal::Cancelled => self.counts.cancelled += 1,
+                    _ => {}
+                }
+                self.waiting.remove(&(node, *ticket));
+            }
+            tokenring::Event::Token { .. } => self.counts.hops += 1,
+            _ => {}
+        }
+    }
+
+    fn on_order(&mut self, node: NodeId, event: &multicast::Event) {
+        match event {
+            multicast::Event::Delivered(delivery) => {
+                self.counts.deliveries += 1;
+                self.delivered.insert(node, delivery.position);
+            }
+            multicast::Event::Sent { ticket, .. } => {
+                self.unsent.remove(&(node, *ticket));
+            }
+            multicast::Event::Refused { ticket, .. } => {
+                self.unsent.remove(&(node, *ticket));
+                self.accepted -= 1;
+            }
+            multicast::Event::MemberLeft(_) | multicast::Event::LeaveDone => {}
+        }
+    }
+
+    fn on_gossip(&mut self, who: Who, event: &gossip::Event) {
+        match event {
+            gossip::Event::Heard { origin, sequence, .. } => {
+                self.counts.rumors += 1;
+                let heard = self.heard.entry(who).or_default().entry(*origin).or_default();
+                heard.count += 1;
+                heard.sum = heard.sum.wrapping_add(mix64(*sequence));
+            }
+            gossip::Event::Published { ticket, .. } | gossip::Event::Refused { ticket, .. } => {
+                self.unpublished.remove(&(who, *ticket));
+            }
+            gossip::Event::NeighborUp(_) => {}
+        }
+    }
+
+    /// Forgets what a life has asked for that is over.
+    pub fn on_end_of_life(&mut self, who: Who) {
+        self.unpublished.retain(|(asked, _)| *asked != who);
+    }
+}
+
+/// Whether a message belongs to a group in which nothing happens: heartbeats, hashes that are
+/// compared now and then, and a token that circulates.
+pub fn is_background(message: &node::Message, mode: Mode) -> bool {
+    match message {
+        node::Message::Detector(_) | node::Message::Gossip(gossip::Message::Hash(_)) => true,
+        node::Message::Lock(message) => {
+            let circulates = match &message.body {
+                tokenring::Body::Pass { lock, .. } => *lock == LockName::default_lock(),
+                tokenring::Body::PassAck { .. } => true,
+                _ => false,
+            };
+            mode == Mode::Circulate && circulates
+        }
+        node::Message::Founding(_) | node::Message::Order(_) | node::Message::Gossip(_) => false,
+    }
+}

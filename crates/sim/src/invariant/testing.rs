@@ -1,0 +1,135 @@
+//! Short histories for the tests of the invariants.
+
+use super::{Invariant, Seen, Who};
+use bytes::Bytes;
+use roundelay_core::{
+    gossip,
+    id::{Life, Name, NodeId},
+    multicast, node,
+    protocol::{Effect, EffectOf, Input, InputOf, To},
+    tokenring::{self, LockName, Token},
+};
+
+/// One observation, owned.
+#[derive(Clone, Debug)]
+pub(crate) enum Line {
+    Input(InputOf<node::Node>),
+    Effect(EffectOf<node::Node>),
+    Tokens(Vec<LockName>),
+}
+
+/// Node `n`, called `p1`, `p2` …
+pub(crate) fn name(n: u64) -> Name {
+    Name::new(&format!("p{n}")).unwrap()
+}
+
+/// Node `n`.
+pub(crate) fn id(n: u64) -> NodeId {
+    name(n).id()
+}
+
+/// The first life of node `n`.
+pub(crate) fn who(n: u64) -> Who {
+    Who { node: id(n), life: Life(1) }
+}
+
+/// Lock `name`.
+pub(crate) fn lock(name: &str) -> LockName {
+    LockName::new(name).unwrap()
+}
+
+/// The lock emits this.
+pub(crate) fn lock_event(event: tokenring::Event) -> Line {
+    Line::Effect(Effect::Emit(node::Event::Lock(event)))
+}
+
+/// The order emits this.
+pub(crate) fn order_event(event: multicast::Event) -> Line {
+    Line::Effect(Effect::Emit(node::Event::Order(event)))
+}
+
+/// The gossip emits this.
+pub(crate) fn gossip_event(event: gossip::Event) -> Line {
+    Line::Effect(Effect::Emit(node::Event::Gossip(event)))
+}
+
+/// Grants lock `name`.
+pub(crate) fn granted(name: &str, ticket: u64, fence: u64) -> Line {
+    lock_event(tokenring::Event::Granted { lock: lock(name), ticket, fence })
+}
+
+/// Releases lock `name`.
+pub(crate) fn released(name: &str, ticket: u64, fence: u64) -> Line {
+    lock_event(tokenring::Event::Released { lock: lock(name), ticket, fence })
+}
+
+fn pass(name: &str, number: u64) -> node::Message {
+    let token = Token { sequence: 1, hops: 0, wanted: vec![0; 3], served: vec![0; 3] };
+    let body = tokenring::Body::Pass { number, lock: lock(name), token };
+    node::Message::Lock(tokenring::Message { view: 1, body })
+}
+
+/// Sends the pass with this number to node `to`.
+pub(crate) fn sends_pass(to: u64, name: &str, number: u64) -> Line {
+    Line::Effect(Effect::Send { to: To::One(id(to)), message: pass(name, number) })
+}
+
+/// Receives the pass with this number from node `from`.
+pub(crate) fn receives_pass(from: u64, name: &str, number: u64) -> Line {
+    Line::Input(Input::Message { from: id(from), message: pass(name, number) })
+}
+
+/// Ends the step with these tokens.
+pub(crate) fn tokens(names: &[&str]) -> Line {
+    Line::Tokens(names.iter().map(|name| lock(name)).collect())
+}
+
+/// Is asked to multicast.
+pub(crate) fn sends(ticket: u64, text: &'static str) -> Line {
+    let payload = Bytes::from_static(text.as_bytes());
+    let command = multicast::Command::Send { ticket, payload };
+    Line::Input(Input::Command(node::Command::Order(command)))
+}
+
+/// Delivers a message of node `sender`.
+pub(crate) fn delivers(
+    position: u64,
+    time: u64,
+    sender: u64,
+    sequence: u64,
+    text: &'static str,
+) -> Line {
+    let payload = Bytes::from_static(text.as_bytes());
+    let sender = id(sender);
+    let delivery = multicast::Delivery { position, time, sender, sequence, payload };
+    order_event(multicast::Event::Delivered(delivery))
+}
+
+/// Feeds a history, line by line: who, and what is seen. The result of the last line is returned;
+/// those before must be fine.
+pub(crate) fn last(invariant: &mut dyn Invariant, history: &[(u64, Line)]) -> Result<(), String> {
+    let mut result = Ok(());
+    for (at, (n, line)) in history.iter().enumerate() {
+        assert_eq!(result, Ok(()), "before line {at}");
+        let seen = match line {
+            Line::Input(input) => Seen::Input(input),
+            Line::Effect(effect) => Seen::Effect(effect),
+            Line::Tokens(tokens) => Seen::Tokens(tokens),
+        };
+        result = invariant.check(who(*n), &seen);
+    }
+    result
+}
+
+/// Asserts that the whole history is fine.
+#[track_caller]
+pub(crate) fn holds(invariant: &mut dyn Invariant, history: &[(u64, Line)]) {
+    assert_eq!(last(invariant, history), Ok(()));
+}
+
+/// Asserts that the last line, and only it, breaks the invariant, with `words` in the reason.
+#[track_caller]
+pub(crate) fn breaks(invariant: &mut dyn Invariant, history: &[(u64, Line)], words: &str) {
+    let reason = last(invariant, history).expect_err("this history is bad");
+    assert!(reason.contains(words), "{reason}");
+}

@@ -1,0 +1,340 @@
+//! What happens in a run: a group, its settings, its weather and its work, all drawn from a seed.
+//!
+//! Each seed draws its own mix (swarm testing; Groce et al. 2012): a run without loss or without
+//! locks finds what is drowned out in a run that has everything.
+
+mod settings;
+mod weather;
+
+pub use weather::{Blackout, Outage, Pause, Weather};
+
+use crate::{
+    dice::Dice,
+    invariant::Who,
+    sim::{Clock, Settings},
+    work::{Plan, Task},
+};
+use core::time::Duration;
+use roundelay_core::{
+    founding::Trigger,
+    id::{Life, Name, NodeId},
+    node,
+    time::Time,
+    tokenring::Mode,
+};
+use std::collections::BTreeMap;
+
+/// Everything that a run is made of.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The seed that it was drawn from; the run itself goes on with it.
+    pub seed: u64,
+    /// The nodes, in the order of their list.
+    pub nodes: Vec<NodePlan>,
+    /// Whether they are a group.
+    pub group: bool,
+    /// Whether the group has locks.
+    pub lock: bool,
+    /// Whether the group has an order.
+    pub order: bool,
+    /// Whether they gossip.
+    pub gossip: bool,
+    /// How the token of the default lock moves.
+    pub mode: Mode,
+    /// The pairs of gossip neighbours, as indices into `nodes`; they connect all nodes.
+    pub edges: Vec<(usize, usize)>,
+    /// What the network and the machines do to them.
+    pub weather: Weather,
+    /// What the simulator does with time.
+    pub settings: Settings,
+    /// How long the faults last.
+    pub storm: Duration,
+    /// How long after that everything must be reached.
+    pub patience: Duration,
+    names: BTreeMap<NodeId, Name>,
+}
+
+/// One node of a scenario.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Its settings, for its first life.
+    pub config: node::Config,
+    /// Its clock.
+    pub clock: Clock,
+    /// When its process starts.
+    pub start: Time,
+    /// What its application does.
+    pub plan: Plan,
+}
+
+impl NodePlan {
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.config.name.id()
+    }
+
+    /// Its first life.
+    pub fn who(&self) -> Who {
+        Who { node: self.id(), life: self.config.life }
+    }
+}
+
+/// Which parts of the nodes take part in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The lock.
+    pub lock: bool,
+    /// The order.
+    pub order: bool,
+    /// The gossip.
+    pub gossip: bool,
+}
+
+impl Parts {
+    /// All of them.
+    pub const ALL: Self = Self { lock: true, order: true, gossip: true };
+}
+
+/// Which parts a node has, and how large the group is.
+struct Shape {
+    group: bool,
+    lock: bool,
+    order: bool,
+    gossip: bool,
+    size: usize,
+    mode: Mode,
+    trigger: Trigger,
+}
+
+impl Scenario {
+    /// The scenario of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, Parts::ALL)
+    }
+
+    /// The scenario of this seed without the parts that are not in `parts`.
+    pub fn with(seed: u64, parts: Parts) -> Self {
+        let mut dice = Dice::new(seed);
+        let shape = Shape::draw(&mut dice).without(parts);
+        let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
+        let edges = draw_edges(&mut dice, shape.size);
+        let nodes = draw_nodes(&mut dice, &shape, &edges, storm);
+        let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
+        let weather = Weather::draw(&mut dice, &ids, storm, !shape.group);
+        let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
+        let Shape { group, lock, order, gossip, mode, .. } = shape;
+        let settings = settings::simulator(&mut dice);
+        let patience = Duration::from_secs(60);
+        Self {
+            seed,
+            nodes,
+            group,
+            lock,
+            order,
+            gossip,
+            mode,
+            edges,
+            weather,
+            settings,
+            storm,
+            patience,
+            names,
+        }
+    }
+
+    /// The name of a node.
+    pub fn name(&self, node: NodeId) -> &str {
+        self.names.get(&node).map_or("nobody", Name::as_str)
+    }
+
+    /// The parts of the gossip that are connected among those who run.
+    pub fn connected(&self, running: &[Who]) -> Vec<Vec<Who>> {
+        let mut parts: Vec<Vec<Who>> = running.iter().map(|who| vec![*who]).collect();
+        let place = |parts: &[Vec<Who>], node: usize| {
+            let id = self.nodes[node].id();
+            parts.iter().position(|part| part.iter().any(|who| who.node == id))
+        };
+        for (a, b) in &self.edges {
+            let (Some(a), Some(b)) = (place(&parts, *a), place(&parts, *b)) else { continue };
+            if a != b {
+                let moved = parts.swap_remove(a.max(b));
+                parts[a.min(b)].extend(moved);
+            }
+        }
+        parts
+    }
+}
+
+impl Shape {
+    fn draw(dice: &mut Dice) -> Self {
+        let group = dice.chance(800);
+        let size = dice.between(if group { 1 } else { 2 }, 7) as usize;
+        let lock = group && dice.chance(750);
+        let order = group && (!lock || dice.chance(700));
+        Self {
+            group,
+            lock,
+            order,
+            gossip: !group || dice.chance(500),
+            size,
+            mode: if dice.chance(350) { Mode::Circulate } else { Mode::Rest },
+            trigger: if dice.chance(300) { Trigger::FirstOfList } else { Trigger::Command },
+        }
+    }
+}
+
+impl Shape {
+    fn without(self, parts: Parts) -> Self {
+        Self {
+            lock: self.lock && parts.lock,
+            order: self.order && parts.order,
+            gossip: self.gossip && parts.gossip,
+            ..self
+        }
+    }
+}
+
+/// A random tree over all nodes, and some edges more.
+fn draw_edges(dice: &mut Dice, size: usize) -> Vec<(usize, usize)> {
+    let mut order: Vec<usize> = (0..size).collect();
+    dice.shuffle(&mut order);
+    let line = dice.chance(250);
+    let star = dice.chance(200);
+    let mut edges: Vec<(usize, usize)> = (1..size)
+        .map(|n| {
+            let to = if line {
+                n - 1
+            } else if star {
+                0
+            } else {
+                dice.index(n)
+            };
+            (order[n], order[to])
+        })
+        .collect();
+    let density = dice.pick(&[0, 0, 200, 500, 1000]);
+    for a in 0..size {
+        for b in a + 1..size {
+            if !edges.contains(&(a, b)) && !edges.contains(&(b, a)) && dice.chance(density) {
+                edges.push((a, b));
+            }
+        }
+    }
+    edges
+}
+
+fn draw_nodes(
+    dice: &mut Dice,
+    shape: &Shape,
+    edges: &[(usize, usize)],
+    storm: Duration,
+) -> Vec<NodePlan> {
+    let names: Vec<Name> = (1..=shape.size)
+        .map(|n| Name::new(&format!("p{n}")).expect("a short name without blanks"))
+        .collect();
+    let configs = settings::configs(dice, shape, &names, edges);
+    let late = dice.pick(&[0, 5, 50, 2000]);
+    let slow_ppm_max = dice.pick(&[0, 100, 10_000]);
+    let plans = draw_plans(dice, shape, storm);
+    configs
+        .into_iter()
+        .zip(plans)
+        .map(|(config, plan)| NodePlan {
+            config,
+            clock: Clock {
+                epoch: Duration::from_secs(dice.below(1_000_000)),
+                slow_ppm: dice.between(0, slow_ppm_max) as u32,
+            },
+            start: Time::ZERO + dice.span(Duration::ZERO, Duration::from_millis(late)),
+            plan,
+        })
+        .collect()
+}
+
+/// What each application does; who starts the group, and who leaves it.
+fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = (0..shape.size)
+        .map(|_| Plan::draw(dice, shape.lock, shape.order, shape.gossip, shape.mode, storm))
+        .collect();
+    if shape.group && shape.trigger == Trigger::Command {
+        let first = dice.span(Duration::ZERO, Duration::from_secs(1));
+        plans[dice.index(shape.size)].from_start.push((first, Task::Start));
+        // Often a second one at nearly the same time, sometimes a late one.
+        if dice.chance(500) {
+            let second = first + dice.span(Duration::ZERO, Duration::from_millis(30));
+            plans[dice.index(shape.size)].from_start.push((second, Task::Start));
+        }
+        if dice.chance(200) {
+            let late = first + dice.span(Duration::ZERO, Duration::from_secs(3));
+            plans[dice.index(shape.size)].from_start.push((late, Task::Start));
+        }
+    }
+    // A majority stays.
+    let leavers_max = (shape.size - 1) / 2;
+    if shape.group && leavers_max > 0 && dice.chance(500) {
+        let mut nodes: Vec<usize> = (0..shape.size).collect();
+        dice.shuffle(&mut nodes);
+        let leavers = dice.between(1, leavers_max as u64) as usize;
+        for node in nodes.into_iter().take(leavers) {
+            let when = dice.span(Duration::ZERO, storm * 2);
+            plans[node].from_install.push((when, Task::Leave));
+        }
+    }
+    plans
+}
+
+/// The life of one node in a run: reproducible, and different for each.
+pub(crate) fn draw_life(dice: &mut Dice) -> Life {
+    Life(u128::from(dice.number()) << 64 | u128::from(dice.number()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_scenario() {
+        let text = |seed| format!("{:?}", Scenario::new(seed));
+        assert_eq!(text(3), text(3));
+        assert_ne!(text(3), text(4));
+    }
+
+    #[test]
+    fn the_neighbours_connect_everybody() {
+        for seed in 0..200 {
+            let scenario = Scenario::new(seed);
+            let all: Vec<Who> = scenario.nodes.iter().map(NodePlan::who).collect();
+            assert_eq!(scenario.connected(&all).len(), 1, "seed {seed}");
+            let alone = scenario.connected(&all[..1]);
+            assert_eq!(alone, [vec![all[0]]]);
+        }
+    }
+
+    #[test]
+    fn without_the_middle_a_line_falls_apart() {
+        let mut scenario = (0..).map(Scenario::new).find(|s| s.nodes.len() == 3).unwrap();
+        scenario.edges = vec![(0, 1), (1, 2)];
+        let all: Vec<Who> = scenario.nodes.iter().map(NodePlan::who).collect();
+        assert_eq!(scenario.connected(&[all[0], all[2]]).len(), 2);
+        assert_eq!(scenario.connected(&[all[0], all[1]]).len(), 1);
+    }
+
+    #[test]
+    fn every_kind_of_run_is_drawn() {
+        let drawn: Vec<Scenario> = (0..300).map(Scenario::new).collect();
+        let some = |what: fn(&Scenario) -> bool| drawn.iter().filter(|s| what(s)).count() > 20;
+        assert!(some(|s| s.lock && s.order && s.gossip));
+        assert!(some(|s| s.mode == Mode::Circulate && s.lock));
+        assert!(some(|s| !s.group));
+        assert!(some(|s| s.nodes.len() == 7) && some(|s| s.nodes.len() == 2));
+        assert!(some(|s| s.weather.loss > 0) && some(|s| s.weather.loss == 0));
+        assert!(some(|s| !s.weather.blackouts.is_empty() && !s.weather.pauses.is_empty()));
+        assert!(some(|s| !s.weather.outages.is_empty()));
+        let leaves = |s: &Scenario| {
+            let tasks = s.nodes.iter().flat_map(|node| &node.plan.from_install);
+            tasks.filter(|(_, task)| matches!(task, Task::Leave)).count()
+        };
+        assert!(drawn.iter().any(|s| leaves(s) > 1));
+        assert!(drawn.iter().all(|s| leaves(s) <= (s.nodes.len() - 1) / 2));
+    }
+}

@@ -1,0 +1,153 @@
+//! The settings of the nodes of a scenario.
+
+use super::{Shape, draw_life};
+use crate::{dice::Dice, sim::Settings};
+use core::time::Duration;
+use roundelay_core::{
+    detector, founding,
+    gossip::{self, Neighbors, Strategy},
+    id::{Life, Name},
+    multicast,
+    node::{Config, GroupConfig},
+    tokenring,
+};
+
+const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// What the simulator does with time.
+pub(super) fn simulator(dice: &mut Dice) -> Settings {
+    Settings {
+        batch_max: dice.pick(&[Duration::from_nanos(1), Duration::from_micros(50), ms(2)]),
+        lateness_max: dice.pick(&[Duration::ZERO, Duration::from_micros(500), ms(20)]),
+        append_max: ms(10),
+    }
+}
+
+/// The settings of all nodes. What must be equal in a group is drawn once.
+pub(super) fn configs(
+    dice: &mut Dice,
+    shape: &Shape,
+    names: &[Name],
+    edges: &[(usize, usize)],
+) -> Vec<Config> {
+    let detector = draw_detector(dice);
+    let ring = draw_ring(dice, names.len());
+    let lock = draw_lock(dice, names);
+    let order = draw_order(dice, names);
+    let gossip = draw_gossip(dice, names);
+    let all_links = edges.len() == names.len() * (names.len() - 1) / 2 && dice.chance(500);
+    let mut neighbors = draw_neighbors(dice, names, edges).into_iter();
+    names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let life = draw_life(dice);
+            let founding = founding::Config {
+                name: name.clone(),
+                life,
+                list: names.to_vec(),
+                next: ring.as_ref().map(|next| names[next[at]].clone()),
+                trigger: shape.trigger,
+                mode: shape.mode,
+            };
+            let group = GroupConfig {
+                founding,
+                lock: shape.lock.then(|| tokenring::Config { me: name.id(), ..lock.clone() }),
+                order: shape.order.then(|| multicast::Config { me: name.id(), ..order.clone() }),
+            };
+            let listed = neighbors.next().expect("one for each node");
+            let neighbors = if all_links { Neighbors::AllLinks } else { listed };
+            let gossip = gossip::Config { name: name.clone(), life, neighbors, ..gossip.clone() };
+            Config {
+                name: name.clone(),
+                life,
+                detector: detector.clone(),
+                group: shape.group.then_some(group),
+                gossip: shape.gossip.then_some(gossip),
+            }
+        })
+        .collect()
+}
+
+fn draw_detector(dice: &mut Dice) -> detector::Config {
+    detector::Config {
+        heartbeat: dice.span(ms(200), ms(1000)),
+        suspect_min: dice.span(ms(500), ms(3000)),
+    }
+}
+
+/// For each node the one that follows it, or the order of the list.
+fn draw_ring(dice: &mut Dice, size: usize) -> Option<Vec<usize>> {
+    if dice.chance(500) {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..size).collect();
+    dice.shuffle(&mut order);
+    let mut next = vec![0; size];
+    for (at, node) in order.iter().enumerate() {
+        next[*node] = order[(at + 1) % size];
+    }
+    Some(next)
+}
+
+fn draw_lock(dice: &mut Dice, names: &[Name]) -> tokenring::Config {
+    tokenring::Config {
+        me: names[0].id(),
+        hold: dice.span(ms(1), ms(100)),
+        turn: dice.between(1, 4) as usize,
+        waiters_max: dice.pick(&[3, 64]),
+        locks_max: dice.pick(&[8, 1000]),
+        repeat: dice.span(ms(20), ms(400)),
+        try_timeout: dice.span(ms(50), ms(1500)),
+    }
+}
+
+fn draw_order(dice: &mut Dice, names: &[Name]) -> multicast::Config {
+    multicast::Config {
+        me: names[0].id(),
+        message_bytes_max: dice.pick(&[200, 100_000]),
+        fragment_bytes: dice.pick(&[16, 100, 65_536]),
+        unstable_bytes_max: dice.pick(&[1_000, 20_000, 1 << 25]),
+        unread_bytes_max: dice.pick(&[500, 20_000, 1 << 25]),
+        history_messages_max: dice.pick(&[1, 50, 10_000]),
+        history_bytes_max: dice.pick(&[500, 1 << 25]),
+        heartbeat: dice.span(ms(20), ms(500)),
+        repeat: dice.span(ms(20), ms(500)),
+    }
+}
+
+fn draw_gossip(dice: &mut Dice, names: &[Name]) -> gossip::Config {
+    gossip::Config {
+        name: names[0].clone(),
+        life: Life(0),
+        neighbors: Neighbors::AllLinks,
+        strategy: if dice.chance(500) {
+            Strategy::Tree
+        } else {
+            Strategy::Rumor { k: dice.between(1, 4) as u32 }
+        },
+        rumor_bytes_max: 10_000,
+        retention_age: Duration::from_secs(3600),
+        retention_bytes: 1 << 25,
+        round: dice.span(ms(5), ms(100)),
+        anti_entropy: dice.span(ms(200), ms(2000)),
+        origins_max: 1000,
+    }
+}
+
+/// Each edge is listed at one of its ends, or at both.
+fn draw_neighbors(dice: &mut Dice, names: &[Name], edges: &[(usize, usize)]) -> Vec<Neighbors> {
+    let mut listed = vec![std::collections::BTreeSet::new(); names.len()];
+    for (a, b) in edges {
+        let ends = dice.below(3);
+        if ends != 0 {
+            listed[*a].insert(names[*b].id());
+        }
+        if ends != 1 {
+            listed[*b].insert(names[*a].id());
+        }
+    }
+    listed.into_iter().map(Neighbors::Listed).collect()
+}

@@ -1,0 +1,400 @@
+//! The simulator: nodes, a network and virtual time, driven by one queue of events.
+//!
+//! It keeps the contract of [`roundelay_core::protocol`] to the letter and uses the freedom that
+//! the contract leaves: messages overtake each other, timers fire late, hints about links come
+//! late or never, clocks differ, a node stops for a while and wakes with a full inbox.
+
+mod clock;
+mod hash;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    dice::Dice,
+    network::{Network, Packet},
+};
+pub use clock::Clock;
+use core::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+    mem,
+    time::Duration,
+};
+pub use hash::TraceHasher;
+use roundelay_core::{
+    id::NodeId,
+    protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
+    time::Time,
+    view::Record,
+};
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// What the simulator may do with time, within the contract.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A timer of zero fires after at most this long: the longest batch.
+    pub batch_max: Duration,
+    /// Any other timer is late by at most this.
+    pub lateness_max: Duration,
+    /// An appended entry is durable after at most this long.
+    pub append_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch_max: Duration::from_micros(200),
+            lateness_max: Duration::from_millis(1),
+            append_max: Duration::from_millis(5),
+        }
+    }
+}
+
+/// One input of one node, and what came of it.
+#[derive(Debug)]
+pub struct Step<'a, P: Protocol> {
+    /// When, in true time.
+    pub time: Time,
+    /// Whose.
+    pub node: NodeId,
+    /// The input.
+    pub input: InputOf<P>,
+    /// What the node asked for, in order; it has been done.
+    pub effects: &'a [EffectOf<P>],
+    /// The node after the input.
+    pub machine: &'a P,
+}
+
+/// A seeded, single-threaded simulation in virtual time.
+#[derive(Debug)]
+pub struct Simulator<P: Protocol> {
+    now: Time,
+    queue: BinaryHeap<Scheduled<P>>,
+    scheduled: u64,
+    nodes: Vec<Slot<P>>,
+    index: BTreeMap<NodeId, usize>,
+    network: Network<P::Message>,
+    settings: Settings,
+    dice: Dice,
+    steps: u64,
+    hash: TraceHasher,
+    effects: Vec<EffectOf<P>>,
+    delays: Vec<Duration>,
+}
+
+/// A node and what its driver keeps for it.
+#[derive(Debug)]
+struct Slot<P: Protocol> {
+    id: NodeId,
+    machine: P,
+    rng: Rng,
+    clock: Clock,
+    /// Counts the lives of the node: what was meant for an earlier one is lost.
+    life: u32,
+    state: State<P>,
+    /// The timers that are set, each with the number of its event in the queue.
+    timers: BTreeMap<P::Timer, u64>,
+    /// What survives a restart.
+    disk: Option<Record>,
+}
+
+#[derive(Debug)]
+enum State<P: Protocol> {
+    Absent,
+    Running,
+    /// Inputs wait until the node wakes.
+    Paused(Vec<Scheduled<P>>),
+}
+
+#[derive(Debug)]
+struct Scheduled<P: Protocol> {
+    time: Time,
+    /// Events of one moment happen in the order in which they were scheduled.
+    number: u64,
+    node: usize,
+    life: u32,
+    what: Happening<P>,
+}
+
+#[derive(Debug)]
+enum Happening<P: Protocol> {
+    Input(InputOf<P>),
+    /// A timer, which may have been set again or cancelled meanwhile.
+    Timer(P::Timer),
+    Pause,
+    Wake,
+}
+
+impl<P: Protocol> Simulator<P> {
+    /// A simulation without nodes, at time zero.
+    pub fn new(mut dice: Dice, settings: Settings) -> Self {
+        Self {
+            now: Time::ZERO,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            nodes: Vec::new(),
+            index: BTreeMap::new(),
+            network: Network::new(dice.split()),
+            settings,
+            dice,
+            steps: 0,
+            hash: TraceHasher::default(),
+            effects: Vec::new(),
+            delays: Vec::new(),
+        }
+    }
+
+    /// Adds a node that starts at time `start`. Before that it hears nothing.
+    pub fn add(&mut self, id: NodeId, machine: P, clock: Clock, start: Time) {
+        let slot = Slot {
+            id,
+            machine,
+            rng: self.dice.rng(),
+            clock,
+            life: 0,
+            state: State::Absent,
+            timers: BTreeMap::new(),
+            disk: None,
+        };
+        assert!(self.index.insert(id, self.nodes.len()).is_none(), "two nodes with one id");
+        self.nodes.push(slot);
+        self.input_at(start, id, Input::Start(None));
+    }
+
+    /// Ends the life of a node: what is on its way to it is lost.
+    pub fn stop(&mut self, node: NodeId) {
+        let slot = &mut self.nodes[self.index[&node]];
+        slot.state = State::Absent;
+        slot.timers.clear();
+        slot.life += 1;
+    }
+
+    /// Begins a new life of a stopped node, with its disk.
+    pub fn restart(&mut self, node: NodeId, machine: P, start: Time) {
+        let rng = self.dice.rng();
+        let slot = &mut self.nodes[self.index[&node]];
+        assert!(matches!(slot.state, State::Absent), "a node has one life at a time");
+        slot.machine = machine;
+        slot.rng = rng;
+        let record = slot.disk.clone();
+        self.input_at(start, node, Input::Start(record));
+    }
+
+    /// Gives a node this input at this time.
+    pub fn input_at(&mut self, time: Time, node: NodeId, input: InputOf<P>) {
+        self.schedule(time, self.index[&node], Happening::Input(input));
+    }
+
+    /// Gives a node this command at this time.
+    pub fn command_at(&mut self, time: Time, node: NodeId, command: P::Command) {
+        self.input_at(time, node, Input::Command(command));
+    }
+
+    /// Stops a node for a while, as SIGSTOP does: it notices only by the time it wakes.
+    pub fn pause_at(&mut self, time: Time, node: NodeId, span: Duration) {
+        let node = self.index[&node];
+        self.schedule(time, node, Happening::Pause);
+        self.schedule(time + span, node, Happening::Wake);
+    }
+
+    /// The next input of a running node, if there is one before or at `limit`; otherwise time goes
+    /// on to `limit`.
+    pub fn step_until(&mut self, limit: Time) -> Option<Step<'_, P>> {
+        loop {
+            if self.queue.peek().is_none_or(|next| next.time > limit) {
+                self.now = self.now.max(limit);
+                return None;
+            }
+            let next = self.queue.pop().expect("peeked");
+            assert!(next.time >= self.now, "time never goes back");
+            self.now = next.time;
+            let node = next.node;
+            if let Some(input) = self.admit(next) {
+                return Some(self.perform(node, input));
+            }
+        }
+    }
+
+    /// The next input of a running node, if there ever is one.
+    pub fn step(&mut self) -> Option<Step<'_, P>> {
+        let last = self.queue.iter().map(|event| event.time).max().unwrap_or(self.now);
+        self.step_until(last)
+    }
+
+    /// Takes all steps up to `limit`.
+    pub fn run_until(&mut self, limit: Time) {
+        while self.step_until(limit).is_some() {}
+    }
+
+    /// The true time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How many inputs have been handled.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The hash of everything that has happened: time, node, input and effects of each step.
+    pub fn trace_hash(&self) -> u64 {
+        self.hash.finish()
+    }
+
+    /// The network, to change its rules.
+    pub fn network(&mut self) -> &mut Network<P::Message> {
+        &mut self.network
+    }
+
+    /// The nodes that run, in the order in which they were added.
+    pub fn running(&self) -> impl Iterator<Item = (NodeId, &P)> {
+        self.nodes.iter().filter(|slot| slot.is_present()).map(|slot| (slot.id, &slot.machine))
+    }
+
+    /// Whether a node runs (a pause does not end a life).
+    pub fn runs(&self, node: NodeId) -> bool {
+        self.nodes[self.index[&node]].is_present()
+    }
+
+    fn schedule(&mut self, time: Time, node: usize, what: Happening<P>) -> u64 {
+        self.scheduled += 1;
+        let life = self.nodes[node].life;
+        let time = time.max(self.now);
+        self.queue.push(Scheduled { time, number: self.scheduled, node, life, what });
+        self.scheduled
+    }
+
+    /// Turns a due event into an input, unless it is void or its node does not listen now.
+    fn admit(&mut self, event: Scheduled<P>) -> Option<InputOf<P>> {
+        // A link comes up only with somebody at its other end.
+        if let Happening::Input(Input::LinkUp(peer)) = &event.what
+            && self.index.get(peer).is_some_and(|peer| !self.nodes[*peer].is_present())
+        {
+            return None;
+        }
+        let slot = &mut self.nodes[event.node];
+        if slot.life != event.life {
+            return None;
+        }
+        match (&mut slot.state, &event.what) {
+            (State::Absent, Happening::Input(Input::Start(_))) => slot.state = State::Running,
+            (State::Absent, _) => return None,
+            (State::Paused(_), Happening::Wake) => {
+                let State::Paused(waiting) = mem::replace(&mut slot.state, State::Running) else {
+                    unreachable!("matched");
+                };
+                // They keep their numbers, so a cancelled timer is still known as such.
+                self.queue
+                    .extend(waiting.into_iter().map(|event| Scheduled { time: self.now, ..event }));
+                return None;
+            }
+            (State::Paused(waiting), _) => {
+                waiting.push(event);
+                return None;
+            }
+            (State::Running, Happening::Pause) => {
+                slot.state = State::Paused(Vec::new());
+                return None;
+            }
+            (State::Running, _) => {}
+        }
+        match event.what {
+            Happening::Input(input) => Some(input),
+            Happening::Timer(timer) if slot.timers.get(&timer) == Some(&event.number) => {
+                slot.timers.remove(&timer);
+                Some(Input::Timer(timer))
+            }
+            Happening::Timer(_) | Happening::Pause | Happening::Wake => None,
+        }
+    }
+
+    fn perform(&mut self, node: usize, input: InputOf<P>) -> Step<'_, P> {
+        self.steps += 1;
+        let mut effects = mem::take(&mut self.effects);
+        effects.clear();
+        let slot = &mut self.nodes[node];
+        let id = slot.id;
+        let now = slot.clock.shows(self.now);
+        slot.machine.handle(input.clone(), &mut Context::new(now, &mut slot.rng, &mut effects));
+        (self.now.as_nanos(), node, &input, &effects).hash(&mut self.hash);
+        for effect in &effects {
+            self.perform_effect(node, effect);
+        }
+        self.effects = effects;
+        let machine = &self.nodes[node].machine;
+        Step { time: self.now, node: id, input, effects: &self.effects, machine }
+    }
+
+    fn perform_effect(&mut self, node: usize, effect: &EffectOf<P>) {
+        match effect {
+            Effect::Send { to, message } => {
+                for peer in to.peers() {
+                    self.send(node, *peer, message);
+                }
+            }
+            Effect::SetTimer { timer, after } => {
+                let wait = if after.is_zero() {
+                    self.dice.span(Duration::from_nanos(1), self.settings.batch_max)
+                } else {
+                    let late = self.dice.span(Duration::ZERO, self.settings.lateness_max);
+                    self.nodes[node].clock.true_span(*after) + late
+                };
+                let number = self.schedule(self.now + wait, node, Happening::Timer(*timer));
+                self.nodes[node].timers.insert(*timer, number);
+            }
+            Effect::CancelTimer(timer) => {
+                self.nodes[node].timers.remove(timer);
+            }
+            Effect::Save(record) => self.nodes[node].disk = Some(record.clone()),
+            Effect::Append(entry) => {
+                let wait = self.dice.span(Duration::from_nanos(1), self.settings.append_max);
+                let input = Happening::Input(Input::Appended(entry.number));
+                self.schedule(self.now + wait, node, input);
+            }
+            Effect::Emit(_) => {}
+        }
+    }
+
+    fn send(&mut self, node: usize, peer: NodeId, message: &P::Message) {
+        // Best effort: what is for nobody here is lost.
+        let Some(to) = self.index.get(&peer).copied() else { return };
+        let from = self.nodes[node].id;
+        let mut delays = mem::take(&mut self.delays);
+        let packet = Packet { from, to: peer, sent: self.now, message };
+        self.network.judge(&packet, &mut delays);
+        for delay in delays.drain(..) {
+            // Even the fastest message is not there before this input is over.
+            let arrival = self.now + delay.max(Duration::from_nanos(1));
+            let input = Input::Message { from, message: message.clone() };
+            self.schedule(arrival, to, Happening::Input(input));
+        }
+        self.delays = delays;
+    }
+}
+
+impl<P: Protocol> Slot<P> {
+    fn is_present(&self) -> bool {
+        !matches!(self.state, State::Absent)
+    }
+}
+
+impl<P: Protocol> Ord for Scheduled<P> {
+    /// The earliest is the greatest, because the heap gives the greatest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.time, other.number).cmp(&(self.time, self.number))
+    }
+}
+
+impl<P: Protocol> PartialOrd for Scheduled<P> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<P: Protocol> PartialEq for Scheduled<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<P: Protocol> Eq for Scheduled<P> {}

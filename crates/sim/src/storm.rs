@@ -1,0 +1,380 @@
+//! One run: a scenario's storm, the healing after it, and the calm at the end.
+//!
+//! Safety is checked after every step. When the faults are over, everything must be reached within
+//! the scenario's patience, and then the group must fall silent but for its heartbeats.
+
+use crate::{
+    dice::Dice,
+    goal::{Counts, Goals, is_background},
+    invariant::{Invariants, Seen, Violation, Who},
+    scenario::{NodePlan, Scenario, draw_life},
+    sim::{Simulator, Step},
+    subject::Subject,
+    work::{Agenda, Application, Plan},
+};
+use core::{fmt, time::Duration};
+use roundelay_core::{
+    id::{Life, NodeId},
+    node,
+    protocol::{Effect, Input},
+    time::Time,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// More steps than any run needs: a run that reaches it is busy with itself.
+const STEPS_MAX: u64 = 2_000_000;
+/// How often the goals are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a group may tidy up when everything is reached.
+const SETTLE: Duration = Duration::from_secs(8);
+/// How long it must then be quiet.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The trace hash.
+    pub hash: u64,
+    /// How many inputs were handled.
+    pub steps: u64,
+    /// How long it took, in virtual time.
+    pub time: Duration,
+    /// How long after the end of the storm, and of all work, everything was reached.
+    pub healing: Duration,
+    /// What was done.
+    pub counts: Counts,
+}
+
+/// What is wrong with a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A safety property was violated.
+    Violation {
+        /// How.
+        violation: Violation,
+        /// The name of the node.
+        name: String,
+    },
+    /// The faults are long over, but this is still open.
+    Unreached(Vec<String>),
+    /// Everything is reached, but a node does not keep quiet.
+    Restless {
+        /// When, in true time.
+        time: Time,
+        /// The name of the node.
+        name: String,
+        /// What it sent.
+        message: String,
+    },
+    /// The run does not come to an end.
+    Busy,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation {
+                violation: Violation { invariant, source, time, what, .. },
+                name,
+            } => {
+                write!(f, "at {time:?} {name} breaks {invariant} ({source}): {what}")
+            }
+            Self::Unreached(open) => {
+                write!(f, "after the storm: {}", open.join("; "))
+            }
+            Self::Restless { time, name, message } => {
+                write!(f, "all is done, but at {time:?} {name} still sends {message}")
+            }
+            Self::Busy => write!(f, "no end after {STEPS_MAX} steps"),
+        }
+    }
+}
+
+/// Runs a scenario. `watch` sees every step, after it was checked, and the last even if it failed.
+pub fn run<P: Subject>(
+    scenario: &Scenario,
+    watch: &mut dyn FnMut(&Step<'_, P>),
+) -> Result<Report, Failure> {
+    let mut storm = Storm::<P>::new(scenario);
+    let healed = Time::ZERO + scenario.storm;
+    storm.advance(healed, watch)?;
+    storm.sim.network().heal();
+    let (calm, healing) = storm.reach(watch)?;
+    storm.advance(calm + SETTLE, watch)?;
+    storm.quiet = true;
+    storm.advance(calm + SETTLE + QUIET, watch)?;
+    Ok(Report {
+        hash: storm.sim.trace_hash(),
+        steps: storm.sim.steps(),
+        time: storm.sim.now().since(Time::ZERO),
+        healing,
+        counts: *storm.goals.counts(),
+    })
+}
+
+struct Storm<'a, P: Subject> {
+    scenario: &'a Scenario,
+    sim: Simulator<P>,
+    dice: Dice,
+    invariants: Invariants,
+    goals: Goals,
+    applications: BTreeMap<NodeId, Application>,
+    lives: BTreeMap<NodeId, Life>,
+    /// Nodes that are not in their first life.
+    came_back: BTreeSet<NodeId>,
+    /// By time, and those of one time in the order in which they were made.
+    controls: BTreeMap<(Time, u64), Control>,
+    controls_made: u64,
+    /// By this time all that was planned has happened.
+    planned_until: Time,
+    /// Whether only background messages are allowed.
+    quiet: bool,
+}
+
+/// What happens to nodes from outside.
+#[derive(Clone, Copy, Debug)]
+enum Control {
+    /// The process is gone.
+    Stop(NodeId),
+    /// A new life of it begins.
+    Restart(NodeId),
+    /// A peer notices that it is gone.
+    Notice { peer: NodeId, gone: NodeId },
+}
+
+/// What follows from a step, and is done after it.
+#[derive(Default)]
+struct Aftermath {
+    agenda: Agenda,
+    has_started: bool,
+    has_left: bool,
+}
+
+impl<'a, P: Subject> Storm<'a, P> {
+    fn new(scenario: &'a Scenario) -> Self {
+        let mut dice = Dice::new(!scenario.seed);
+        let mut sim = Simulator::new(dice.split(), scenario.settings);
+        scenario.weather.apply(sim.network());
+        for node in &scenario.nodes {
+            sim.add(node.id(), P::new(node.config.clone()), node.clock, node.start);
+        }
+        let application = |node: &NodePlan| {
+            (node.id(), Application::new(scenario.name(node.id()), node.plan.clone()))
+        };
+        let mut storm = Self {
+            scenario,
+            sim,
+            dice,
+            invariants: Invariants::all(),
+            goals: Goals::default(),
+            applications: scenario.nodes.iter().map(application).collect(),
+            lives: scenario.nodes.iter().map(|n| (n.id(), n.config.life)).collect(),
+            came_back: BTreeSet::new(),
+            controls: BTreeMap::new(),
+            controls_made: 0,
+            planned_until: Time::ZERO + scenario.storm,
+            quiet: false,
+        };
+        storm.plan_weather();
+        storm
+    }
+
+    fn plan_weather(&mut self) {
+        let weather = &self.scenario.weather;
+        for blackout in &weather.blackouts {
+            if let Some(at) = blackout.told_down {
+                self.hint(at, blackout.cut.from, Input::LinkDown(blackout.cut.to));
+            }
+            if let Some(at) = blackout.told_up {
+                self.hint(at, blackout.cut.from, Input::LinkUp(blackout.cut.to));
+            }
+        }
+        for pause in &weather.pauses {
+            self.planned_until = self.planned_until.max(pause.at + pause.span);
+            self.sim.pause_at(pause.at, pause.node, pause.span);
+        }
+        for outage in &weather.outages {
+            self.control(outage.at, Control::Stop(outage.node));
+            self.control(outage.back, Control::Restart(outage.node));
+        }
+    }
+
+    fn hint(&mut self, at: Time, node: NodeId, hint: roundelay_core::InputOf<P>) {
+        self.planned_until = self.planned_until.max(at);
+        self.sim.input_at(at, node, hint);
+    }
+
+    fn control(&mut self, at: Time, control: Control) {
+        self.planned_until = self.planned_until.max(at);
+        self.controls_made += 1;
+        self.controls.insert((at, self.controls_made), control);
+    }
+
+    /// Goes on until all goals are reached: when that was, and how long it took.
+    fn reach(&mut self, watch: &mut dyn FnMut(&Step<'_, P>)) -> Result<(Time, Duration), Failure> {
+        loop {
+            let now = self.sim.now();
+            let open = if now < self.planned_until {
+                vec!["the work is not over".into()]
+            } else {
+                self.goals.open(self.scenario, &self.running())
+            };
+            if open.is_empty() {
+                return Ok((now, now.since(self.planned_until)));
+            }
+            if now.since(self.planned_until) > self.scenario.patience {
+                return Err(Failure::Unreached(open));
+            }
+            self.advance(now + LOOK, watch)?;
+        }
+    }
+
+    fn running(&self) -> Vec<Who> {
+        self.sim.running().map(|(node, _)| Who { node, life: self.lives[&node] }).collect()
+    }
+
+    /// Takes all steps up to `limit`, and stops and restarts nodes in between.
+    fn advance(&mut self, limit: Time, watch: &mut dyn FnMut(&Step<'_, P>)) -> Result<(), Failure> {
+        loop {
+            let next = self.controls.keys().next().copied().filter(|(time, _)| *time <= limit);
+            let until = next.map_or(limit, |(time, _)| time);
+            if self.advance_one(until, watch)? {
+                continue;
+            }
+            let Some(control) = next.and_then(|key| self.controls.remove(&key)) else {
+                return Ok(());
+            };
+            self.apply(control);
+        }
+    }
+
+    fn advance_one(
+        &mut self,
+        until: Time,
+        watch: &mut dyn FnMut(&Step<'_, P>),
+    ) -> Result<bool, Failure> {
+        let Some(step) = self.sim.step_until(until) else { return Ok(false) };
+        watch(&step);
+        let node = step.node;
+        let who = Who { node, life: self.lives[&node] };
+        let name = || self.scenario.name(node).into();
+        self.invariants
+            .check(who, &step)
+            .map_err(|violation| Failure::Violation { violation, name: name() })?;
+        self.goals.see(who, &Seen::Input(&step.input));
+        for effect in step.effects {
+            self.goals.see(who, &Seen::Effect(effect));
+        }
+        if self.quiet
+            && let Some(message) = disturbance(&step, self.scenario)
+        {
+            return Err(Failure::Restless { time: step.time, name: name(), message });
+        }
+        let application = self.applications.get_mut(&node).expect("one for each node");
+        let aftermath = react(application, &step);
+        self.follow(node, aftermath);
+        if self.sim.steps() > STEPS_MAX { Err(Failure::Busy) } else { Ok(true) }
+    }
+
+    fn follow(&mut self, node: NodeId, aftermath: Aftermath) {
+        let now = self.sim.now();
+        for (after, command) in aftermath.agenda {
+            self.planned_until = self.planned_until.max(now + after);
+            self.sim.command_at(now + after, node, command);
+        }
+        if aftermath.has_started {
+            self.link(node);
+        }
+        if aftermath.has_left {
+            // The process flushes its queues, then it ends.
+            let linger = self.dice.span(Duration::from_millis(1), Duration::from_millis(500));
+            self.control(now + linger, Control::Stop(node));
+        }
+    }
+
+    fn apply(&mut self, control: Control) {
+        let now = self.sim.now();
+        match control {
+            Control::Stop(node) => {
+                self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
+                self.sim.stop(node);
+                for peer in others(self.scenario, node) {
+                    // A machine that is gone does not close its links: somebody has to notice.
+                    let late = Duration::from_millis(self.dice.pick(&[1, 100, 3000]));
+                    let at = now + self.dice.span(Duration::ZERO, late);
+                    self.control(at, Control::Notice { peer, gone: node });
+                }
+            }
+            Control::Notice { peer, gone } => {
+                // Too late, if it is back: then the new link has told of the old one's end.
+                if !self.sim.runs(gone) {
+                    self.sim.input_at(now, peer, Input::LinkDown(gone));
+                }
+            }
+            Control::Restart(node) => self.restart(node),
+        }
+    }
+
+    fn restart(&mut self, node: NodeId) {
+        let now = self.sim.now();
+        let mut nodes = self.scenario.nodes.iter();
+        let mut config =
+            nodes.find(|plan| plan.id() == node).expect("a node of the scenario").config.clone();
+        config.life = draw_life(&mut self.dice);
+        if let Some(gossip) = &mut config.gossip {
+            gossip.life = config.life;
+        }
+        self.lives.insert(node, config.life);
+        self.came_back.insert(node);
+        let plan = Plan::after_crash(&mut self.dice);
+        self.applications.insert(node, Application::new(config.name.as_str(), plan));
+        self.sim.restart(node, P::new(config), now);
+    }
+
+    /// Tells a node that has just started, and all others, of the links between them.
+    fn link(&mut self, node: NodeId) {
+        let now = self.sim.now();
+        let present: Vec<NodeId> =
+            others(self.scenario, node).filter(|peer| self.sim.runs(*peer)).collect();
+        for peer in present {
+            let mut soon = || now + self.dice.span(Duration::ZERO, Duration::from_millis(100));
+            let (here, there) = (soon(), soon());
+            self.hint(here, node, Input::LinkUp(peer));
+            if self.came_back.contains(&node) {
+                // Whoever has not noticed yet that the old link is gone does so now.
+                self.hint(there, peer, Input::LinkDown(node));
+            }
+            self.hint(there, peer, Input::LinkUp(node));
+        }
+    }
+}
+
+fn others(scenario: &Scenario, node: NodeId) -> impl Iterator<Item = NodeId> {
+    scenario.nodes.iter().map(NodePlan::id).filter(move |other| *other != node)
+}
+
+/// What the application makes of a step.
+fn react<P: Subject>(application: &mut Application, step: &Step<'_, P>) -> Aftermath {
+    let mut aftermath = Aftermath::default();
+    if let Input::Start(_) = step.input {
+        aftermath.agenda = application.on_start();
+        aftermath.has_started = true;
+    }
+    for effect in step.effects {
+        if let Effect::Emit(event) = effect {
+            aftermath.agenda.append(&mut application.on_event(event));
+            aftermath.has_left |= *event == node::Event::LeaveDone;
+        }
+    }
+    aftermath
+}
+
+/// The first message of a step that a quiet group does not send.
+fn disturbance<P: Subject>(step: &Step<'_, P>, scenario: &Scenario) -> Option<String> {
+    step.effects.iter().find_map(|effect| match effect {
+        Effect::Send { message, .. } if !is_background(message, scenario.mode) => {
+            Some(format!("{message:?}"))
+        }
+        _ => None,
+    })
+}

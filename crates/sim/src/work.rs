@@ -1,0 +1,217 @@
+//! The applications: what they ask of their nodes, and how they react.
+
+use crate::dice::Dice;
+use bytes::Bytes;
+use core::time::Duration;
+use roundelay_core::{
+    founding, gossip, multicast,
+    node::{Command, Event},
+    tokenring::{self, LockName, Mode, Wait},
+};
+
+/// What an application does at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Found the group from here.
+    Start,
+    /// Get a lock, and keep it for this long.
+    Lock(LockName, Wait, Duration),
+    /// Get a lock, and give up after this long if it was not granted (or release it then).
+    LockUntil(LockName, Duration),
+    /// Multicast a message of this many bytes.
+    Send(usize),
+    /// Say a rumor of this many bytes.
+    Publish(usize),
+    /// Leave the group.
+    Leave,
+}
+
+/// What the application of one node does.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// From the start of the process on.
+    pub from_start: Vec<(Duration, Task)>,
+    /// From the moment on at which the node is in its group.
+    pub from_install: Vec<(Duration, Task)>,
+    /// How long after a delivery the application has read it.
+    pub read: Duration,
+}
+
+fn lock_name(name: &str) -> LockName {
+    LockName::new(name).expect("a short name")
+}
+
+impl Plan {
+    /// What a node does that has crashed and come back: it says something.
+    pub(crate) fn after_crash(dice: &mut Dice) -> Self {
+        let say = |n| (Duration::from_millis(n * 100), Task::Publish(30));
+        Self { from_start: (0..dice.below(4)).map(say).collect(), ..Self::default() }
+    }
+
+    /// A random plan for a node that has these parts.
+    pub(crate) fn draw(
+        dice: &mut Dice,
+        lock: bool,
+        order: bool,
+        gossip: bool,
+        mode: Mode,
+        storm: Duration,
+    ) -> Self {
+        let ms = Duration::from_millis;
+        let mut plan =
+            Self { read: dice.pick(&[Duration::ZERO, ms(1), ms(100)]), ..Self::default() };
+        if lock {
+            plan.draw_locks(dice, mode, storm);
+        }
+        if order {
+            plan.draw_sends(dice, storm);
+        }
+        if gossip {
+            for _ in 0..dice.pick(&[0, 1, 5, 20]) {
+                let at = dice.span(Duration::ZERO, storm);
+                let bytes = dice.pick(&[0, 20, 300, 20_000]);
+                plan.from_start.push((at, Task::Publish(bytes)));
+            }
+        }
+        // Asked before there is a group: refused, not kept.
+        if (lock || order) && dice.chance(100) {
+            let mut early = plan.from_install.clone();
+            early.truncate(2);
+            plan.from_start.extend(early);
+        }
+        plan
+    }
+
+    fn draw_locks(&mut self, dice: &mut Dice, mode: Mode, storm: Duration) {
+        let ms = Duration::from_millis;
+        let mut names = vec![LockName::default_lock()];
+        if mode == Mode::Rest {
+            names.extend([lock_name("a"), lock_name("b")].into_iter().take(dice.index(3)));
+        }
+        let keep_max = dice.pick(&[ms(0), ms(5), ms(200)]);
+        for _ in 0..dice.pick(&[0, 1, 4, 10]) {
+            let at = dice.span(Duration::ZERO, storm);
+            let name = names[dice.index(names.len())].clone();
+            let keep = dice.span(Duration::ZERO, keep_max);
+            let task = match dice.below(10) {
+                0..6 => Task::Lock(name, Wait::Queue, keep),
+                6..8 => Task::Lock(name, Wait::Try, keep),
+                _ => Task::LockUntil(name, dice.span(Duration::ZERO, ms(300))),
+            };
+            self.from_install.push((at, task));
+        }
+    }
+
+    fn draw_sends(&mut self, dice: &mut Dice, storm: Duration) {
+        let burst = dice.chance(300);
+        let start = dice.span(Duration::ZERO, storm);
+        for _ in 0..dice.pick(&[0, 1, 5, 15]) {
+            let at = if burst { start } else { dice.span(Duration::ZERO, storm) };
+            let bytes = dice.pick(&[0, 10, 10, 100, 300, 5_000]);
+            self.from_install.push((at, Task::Send(bytes)));
+        }
+    }
+}
+
+/// The application of one node at work.
+#[derive(Clone, Debug)]
+pub struct Application {
+    name: String,
+    plan: Plan,
+    tickets: u64,
+    /// How long the locks are kept that have been asked for and not granted yet.
+    keeps: Vec<(u64, Duration)>,
+}
+
+/// Commands, each with how long from now.
+pub type Agenda = Vec<(Duration, Command)>;
+
+impl Application {
+    /// The application of the node called `name`.
+    pub fn new(name: &str, plan: Plan) -> Self {
+        Self { name: name.into(), plan, tickets: 0, keeps: Vec::new() }
+    }
+
+    /// What it will do from the start of a life on.
+    pub fn on_start(&mut self) -> Agenda {
+        let tasks = core::mem::take(&mut self.plan.from_start);
+        self.agenda(tasks)
+    }
+
+    /// What it does because of this event.
+    pub fn on_event(&mut self, event: &Event) -> Agenda {
+        match event {
+            Event::Founding(founding::Event::Installed { .. }) => {
+                let tasks = core::mem::take(&mut self.plan.from_install);
+                self.agenda(tasks)
+            }
+            Event::Lock(tokenring::Event::Granted { lock, ticket, .. }) => {
+                let Some(at) = self.keeps.iter().position(|(asked, _)| asked == ticket) else {
+                    return Agenda::new();
+                };
+                let (ticket, keep) = self.keeps.swap_remove(at);
+                vec![(keep, unlock(lock.clone(), ticket))]
+            }
+            Event::Order(multicast::Event::Delivered(delivery)) => {
+                let bytes = delivery.payload.len() + multicast::DELIVERY_OVERHEAD;
+                vec![(self.plan.read, Command::Order(multicast::Command::Read { bytes }))]
+            }
+            _ => Agenda::new(),
+        }
+    }
+
+    fn agenda(&mut self, tasks: Vec<(Duration, Task)>) -> Agenda {
+        let mut agenda = Agenda::new();
+        for (after, task) in tasks {
+            self.tickets += 1;
+            self.schedule(after, task, &mut agenda);
+        }
+        agenda
+    }
+
+    fn schedule(&mut self, after: Duration, task: Task, agenda: &mut Agenda) {
+        let ticket = self.tickets;
+        let command = match task {
+            Task::Start => Command::Start,
+            Task::Leave => Command::Leave,
+            Task::Lock(lock, wait, keep) => {
+                self.keeps.push((ticket, keep));
+                Command::Lock(tokenring::Command::Lock { lock, ticket, wait })
+            }
+            Task::LockUntil(lock, until) => {
+                let wait = Wait::Queue;
+                let ask = tokenring::Command::Lock { lock: lock.clone(), ticket, wait };
+                agenda.push((after, Command::Lock(ask)));
+                agenda.push((after + until, unlock(lock, ticket)));
+                return;
+            }
+            Task::Send(bytes) => {
+                let payload = self.text(bytes);
+                Command::Order(multicast::Command::Send { ticket, payload })
+            }
+            Task::Publish(bytes) => {
+                let payload = self.text(bytes);
+                Command::Gossip(gossip::Command::Publish { ticket, payload })
+            }
+        };
+        agenda.push((after, command));
+    }
+
+    /// A text of about this length that nobody else says; the shortest ones may be equal.
+    fn text(&self, bytes: usize) -> Bytes {
+        let mut text = format!("{}-{} ", self.name, self.tickets).into_bytes();
+        if bytes < text.len() {
+            text.truncate(bytes);
+        }
+        let mut next = self.tickets as u8;
+        text.resize_with(bytes, || {
+            next = next.wrapping_mul(7).wrapping_add(11);
+            next
+        });
+        text.into()
+    }
+}
+
+fn unlock(lock: LockName, ticket: u64) -> Command {
+    Command::Lock(tokenring::Command::Unlock { lock, ticket })
+}
