@@ -284,8 +284,7 @@ impl Talk {
                 self.stage.output.report(Report::Rumors { rumors }).await;
             }
             ("/status", "") => self.on_status().await,
-            ("/help", "") if self.stage.output.is_human() => self.stage.output.note(HELP).await,
-            ("/help", "") => self.stage.output.aside(HELP).await,
+            ("/help", "") => self.stage.output.line(HELP).await,
             (word, _) if word.starts_with('/') => {
                 let shown: String = word.chars().take(40).collect();
                 let message = format!("there is no command {shown:?}; type /help for the commands");
@@ -367,7 +366,7 @@ impl Talk {
             Event::Peer { peer, state, .. } => {
                 self.book.note(peer, state.into(), &self.stage.output).await;
             }
-            Event::Link(text) => self.stage.output.note(text).await,
+            Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
                 self.stage.output.error(format!("{count} events came too fast to show")).await;
             }

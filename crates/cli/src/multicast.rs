@@ -224,8 +224,7 @@ impl Order {
             ("/clock", "") => self.on_clock().await,
             ("/queue", "") => self.on_queue().await,
             ("/history", "") => self.on_history().await,
-            ("/help", "") if self.stage.output.is_human() => self.stage.output.note(HELP).await,
-            ("/help", "") => self.stage.output.aside(HELP).await,
+            ("/help", "") => self.stage.output.line(HELP).await,
             (word, _) if word.starts_with('/') => {
                 let shown: String = word.chars().take(40).collect();
                 let message = format!("there is no command {shown:?}; type /help for the commands");
@@ -321,7 +320,7 @@ impl Order {
             Event::Order(multicast::Event::MemberLeft(peer)) => {
                 self.book.note(peer, PeerState::Left, &self.stage.output).await;
             }
-            Event::Link(text) => self.stage.output.note(text).await,
+            Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
                 self.stage.output.error(format!("{count} events came too fast to show")).await;
             }

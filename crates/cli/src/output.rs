@@ -103,6 +103,15 @@ impl Output {
         let _ = self.lines.send(Line::Err(escape_lines(text.as_ref()))).await;
     }
 
+    /// Says what is no event, but worth a line: a link that broke, the help that was asked for.
+    pub(crate) async fn line(&self, text: impl AsRef<str>) {
+        if self.is_human() {
+            self.note(text).await;
+        } else {
+            self.aside(text).await;
+        }
+    }
+
     /// Waits until everything said so far has been written.
     pub(crate) async fn flush(&self) {
         let (done, written) = oneshot::channel();

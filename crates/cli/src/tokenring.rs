@@ -201,8 +201,7 @@ impl Ring {
             "unlock" => self.on_unlock().await,
             "status" => self.on_status().await,
             "ring" => self.on_ring().await,
-            "help" if self.stage.output.is_human() => self.stage.output.note(HELP).await,
-            "help" => self.stage.output.aside(HELP).await,
+            "help" => self.stage.output.line(HELP).await,
             other => {
                 let shown: String = other.chars().take(40).collect();
                 let message = format!("there is no command {shown:?}; type help for the commands");
@@ -306,7 +305,7 @@ impl Ring {
             Event::Lock(tokenring::Event::MemberLeft(peer)) => {
                 self.book.note(peer, PeerState::Left, &self.stage.output).await;
             }
-            Event::Link(text) => self.stage.output.note(text).await,
+            Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
                 self.stage.output.error(format!("{count} events came too fast to show")).await;
             }

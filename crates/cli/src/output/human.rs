@@ -2,7 +2,6 @@
 
 use super::{
     Clock, Message, PeerLine, PeerState, Queued, Report, RingStatus, Rumor, RumorStatus, escape,
-    escape_lines,
 };
 
 /// How many messages or rumors of a long list are shown.
@@ -44,7 +43,6 @@ pub(super) fn describe(report: &Report) -> String {
             text
         }
         Report::History { messages } => list(messages, "no messages yet", describe_message),
-        Report::Note { text } => escape_lines(text),
         Report::Progress { seconds, grants, rumors, messages, violations } => format!(
             "{seconds:>4} s: {grants} grants, {rumors} rumors everywhere, {messages} messages in \
              one order, {violations} violations"

@@ -62,8 +62,6 @@ pub(crate) enum Report {
     Queue { waiting_for: Option<String>, messages: Vec<Queued> },
     /// Answers `/history`.
     History { messages: Vec<Message> },
-    /// A text for whoever reads along.
-    Note { text: String },
 
     /// What the demo has seen so far.
     Progress { seconds: u64, grants: u64, rumors: u64, messages: u64, violations: u64 },
