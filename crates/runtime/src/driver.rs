@@ -169,26 +169,27 @@ impl Driver {
     fn poll_wakeup(&mut self, cx: &mut task::Context<'_>) -> Poll<Wakeup> {
         self.turn = (self.turn + 1) % SOURCES;
         for source in 0..SOURCES {
-            let wakeup = match (self.turn + source) % SOURCES {
-                0 if !self.hung_up => self.incoming.requests.poll_recv(cx).map(|asked| {
-                    Some(Wakeup::Request(asked.map(|(request, _permit)| request)))
-                }),
-                1 => self.link_events.poll_recv(cx).map(|event| event.map(Wakeup::Link)),
-                2 => self.links.poll_inbound(cx).map(|said| Some(Wakeup::Peer(said))),
-                3 if self.accepts_sends() => {
-                    self.incoming.sends.poll_recv(cx).map(|send| send.map(Wakeup::Send))
-                }
-                4 if self.node.accepts_rumors() => self
-                    .incoming
-                    .publications
-                    .poll_recv(cx)
-                    .map(|publish| publish.map(Wakeup::Publish)),
-                5 => match self.shared.unread.poll_read(cx.waker()) {
-                    Some(bytes) => Poll::Ready(Some(Wakeup::Read(bytes))),
-                    None => Poll::Pending,
-                },
-                _ => Poll::Pending,
-            };
+            let wakeup =
+                match (self.turn + source) % SOURCES {
+                    0 if !self.hung_up => self.incoming.requests.poll_recv(cx).map(|asked| {
+                        Some(Wakeup::Request(asked.map(|(request, _permit)| request)))
+                    }),
+                    1 => self.link_events.poll_recv(cx).map(|event| event.map(Wakeup::Link)),
+                    2 => self.links.poll_inbound(cx).map(|said| Some(Wakeup::Peer(said))),
+                    3 if self.accepts_sends() => {
+                        self.incoming.sends.poll_recv(cx).map(|send| send.map(Wakeup::Send))
+                    }
+                    4 if self.node.accepts_rumors() => self
+                        .incoming
+                        .publications
+                        .poll_recv(cx)
+                        .map(|publish| publish.map(Wakeup::Publish)),
+                    5 => match self.shared.unread.poll_read(cx.waker()) {
+                        Some(bytes) => Poll::Ready(Some(Wakeup::Read(bytes))),
+                        None => Poll::Pending,
+                    },
+                    _ => Poll::Pending,
+                };
             if let Poll::Ready(Some(wakeup)) = wakeup {
                 return Poll::Ready(wakeup);
             }

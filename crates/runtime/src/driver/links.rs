@@ -141,7 +141,8 @@ impl Links {
     pub(crate) fn on_arrival(&mut self, arrival: Arrival) -> Option<String> {
         let Arrival { hello, dial, inbound, end } = arrival;
         let id = hello.name.id();
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(hello.name.clone(), false, None));
+        let peer =
+            self.peers.entry(id).or_insert_with(|| Peer::new(hello.name.clone(), false, None));
         if peer.name != hello.name {
             // Ids are hashes: of two nodes with the same one, the first counts.
             let line = format!("{} has the same id as {}: rename one", hello.name, peer.name);
@@ -150,7 +151,8 @@ impl Links {
             return Some(line);
         }
         let called = Called { link: inbound.link(), life: hello.life, cut: inbound.cutter(), end };
-        let line = peer.called.replace(called).and_then(|old| old.give_way(&hello.name, hello.life));
+        let line =
+            peer.called.replace(called).and_then(|old| old.give_way(&hello.name, hello.life));
         self.inbound.push(inbound);
 
         match (&peer.dialer, dial) {

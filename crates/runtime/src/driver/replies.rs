@@ -1,11 +1,7 @@
 //! The callers that wait for an answer of the core.
 
 use crate::{
-    builder::Limits,
-    gossip::PublishError,
-    lock::LockError,
-    multicast::SendError,
-    node::Installed,
+    builder::Limits, gossip::PublishError, lock::LockError, multicast::SendError, node::Installed,
 };
 use roundelay_core::{founding, gossip, multicast, tokenring};
 use std::collections::HashMap;

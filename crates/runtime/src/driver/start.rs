@@ -6,9 +6,7 @@ use crate::{
     node::Node,
     request::Requests,
     shared::{Offers, Shared},
-    transport::{
-        Identity, dialer::Dialing, lingering::OpenSockets, listener::Listener, socket,
-    },
+    transport::{Identity, dialer::Dialing, lingering::OpenSockets, listener::Listener, socket},
 };
 use rand_core::SeedableRng as _;
 use roundelay_core::{
@@ -16,14 +14,7 @@ use roundelay_core::{
     gossip::{self, Neighbors},
     multicast, node, tokenring,
 };
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    thread,
-    time::Instant,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread, time::Instant};
 use tokio::{
     net::{TcpListener, lookup_host},
     runtime,
@@ -135,11 +126,9 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
 }
 
 async fn listen(plan: &Plan) -> Result<(TcpListener, SocketAddr), StartError> {
-    let unresolved =
-        |source| StartError::Resolve { listen: plan.listen.clone(), source };
+    let unresolved = |source| StartError::Resolve { listen: plan.listen.clone(), source };
     let mut addresses = lookup_host(&plan.listen).await.map_err(unresolved)?;
-    let address =
-        addresses.next().ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))?;
+    let address = addresses.next().ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))?;
     if !plan.insecure && !address.ip().to_canonical().is_loopback() {
         return Err(StartError::NotLoopback(address));
     }
@@ -222,10 +211,7 @@ fn config(plan: &Plan, life: Life) -> node::Config {
     node::Config {
         name: plan.name.clone(),
         life,
-        detector: detector::Config {
-            heartbeat: limits.heartbeat,
-            suspect_min: limits.suspect_min,
-        },
+        detector: detector::Config { heartbeat: limits.heartbeat, suspect_min: limits.suspect_min },
         group: plan.group.as_ref().map(|group| group_config(plan, group, life)),
         gossip,
     }

@@ -16,11 +16,7 @@ pub(crate) struct Timers<T> {
 
 impl<T: Copy + Ord> Timers<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            deadlines: BTreeMap::new(),
-            queue: BTreeSet::new(),
-            boundary: BTreeSet::new(),
-        }
+        Self { deadlines: BTreeMap::new(), queue: BTreeSet::new(), boundary: BTreeSet::new() }
     }
 
     /// Lets `timer` fire once, `after` from `now`, whatever it was set to before.

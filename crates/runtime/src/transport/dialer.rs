@@ -84,7 +84,8 @@ pub(crate) struct Dialing {
 impl Dialing {
     /// Starts to dial `peer` at `address`, which is resolved anew at each dial.
     pub(crate) fn dial(&self, peer: Name, address: String, rng: Rng) -> DialerHandle {
-        let shared = Shared { address: Mutex::new(address), at_once: Notify::new(), anew: Notify::new() };
+        let shared =
+            Shared { address: Mutex::new(address), at_once: Notify::new(), anew: Notify::new() };
         let shared = Arc::new(shared);
         let (stop, stopped) = watch::channel(());
         let dialer = Dialer {

@@ -275,9 +275,7 @@ fn to_gossip(message: v1::Gossip) -> Known<gossip::Message> {
     use v1::gossip::Body;
     let Some(body) = message.body else { return Ok(None) };
     Ok(Some(match body {
-        Body::Neighbor(neighbor) => {
-            Core::Neighbor { hash: neighbor.hash, answer: neighbor.answer }
-        }
+        Body::Neighbor(neighbor) => Core::Neighbor { hash: neighbor.hash, answer: neighbor.answer },
         Body::Rumor(rumor) => match rumor.content {
             Some(content) => {
                 let origin = to_origin(rumor.origin)?;
@@ -335,11 +333,7 @@ fn to_have(have: v1::Have) -> Checked<gossip::Have> {
 fn to_ranges(ranges: v1::Ranges) -> Checked<Vec<gossip::Range>> {
     let ranges = ranges.ranges.into_iter().map(|range| {
         check(range.first <= range.last, "range")?;
-        Ok(gossip::Range {
-            origin: to_origin(range.origin)?,
-            first: range.first,
-            last: range.last,
-        })
+        Ok(gossip::Range { origin: to_origin(range.origin)?, first: range.first, last: range.last })
     });
     ranges.collect()
 }

@@ -33,11 +33,7 @@ pub(crate) fn encode_hello(hello: &Hello) -> v1::Hello {
 }
 
 pub(crate) fn encode_welcome(welcome: &Welcome) -> v1::Welcome {
-    v1::Welcome {
-        version: VERSION,
-        name: welcome.name.to_string(),
-        life: from_life(welcome.life),
-    }
+    v1::Welcome { version: VERSION, name: welcome.name.to_string(), life: from_life(welcome.life) }
 }
 
 fn from_life(life: Life) -> Bytes {
@@ -63,10 +59,9 @@ fn from_founding(message: &founding::Message) -> v1::Founding {
             digest: *digest,
             path: path.iter().map(from_step).collect(),
         }),
-        Core::Refuse { run, reason } => Body::Refuse(v1::FoundingRefuse {
-            run: *run,
-            reason: Some(from_refusal(reason)),
-        }),
+        Core::Refuse { run, reason } => {
+            Body::Refuse(v1::FoundingRefuse { run: *run, reason: Some(from_refusal(reason)) })
+        }
         Core::Withdraw { run } => Body::Withdraw(v1::Withdraw { run: *run }),
         Core::Ask { run, nonce } => Body::Ask(v1::Ask { run: *run, nonce: *nonce }),
         Core::Announce { nonce, run, view, founder } => Body::Announce(v1::Announce {
@@ -222,10 +217,9 @@ fn from_gossip(message: &gossip::Message) -> v1::Gossip {
             Body::Known(v1::Known { origin: Some(from_origin(*origin)), sequence: *sequence })
         }
         Core::Hash(hash) => Body::Hash(*hash),
-        Core::Digest { have, answer } => Body::Digest(v1::Digest {
-            have: have.iter().map(from_have).collect(),
-            answer: *answer,
-        }),
+        Core::Digest { have, answer } => {
+            Body::Digest(v1::Digest { have: have.iter().map(from_have).collect(), answer: *answer })
+        }
         Core::Want(ranges) => Body::Want(from_ranges(ranges)),
         Core::Forgotten(ranges) => Body::Forgotten(from_ranges(ranges)),
     };
