@@ -10,7 +10,7 @@ use crate::{
     program::{PeerBook, Stage, maybe},
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use roundelay::{Event, Events, Lagged, Node, NodeId, PublishError, Rumors, Strategy};
+use roundelay::{Builder, Event, Events, Lagged, Node, NodeId, PublishError, Rumors, Strategy};
 use std::{collections::VecDeque, ops::ControlFlow, time::Duration};
 use tokio::time::timeout;
 
@@ -55,8 +55,13 @@ pub(crate) async fn run(args: Gossip, mut stage: Stage) -> anyhow::Result<()> {
     let own = peers.named(&name)?;
     let neighbor_ids = neighbors.iter().map(|name| NodeId::from_name(name)).collect();
     let gossip = roundelay::Gossip::with_neighbors(neighbors).strategy(strategy);
-    let node = stage.start(&peers, own, &args.shared, |builder| builder.gossip(gossip)).await?;
-    let (events, rumors) = (node.events(), node.subscribe());
+    let mut rumors = None;
+    let configure = |mut builder: Builder| {
+        rumors = Some(builder.subscribe());
+        builder.gossip(gossip)
+    };
+    let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
+    let rumors = rumors.expect("a node that has started was configured");
     let mut program = Talk {
         book: PeerBook::new(&peers, &name),
         neighbors: neighbor_ids,
@@ -185,11 +190,6 @@ struct Talk {
 impl Talk {
     /// Acts on events, commands and rumors until somebody wishes to end.
     async fn play(&mut self, mut events: Events, mut rumors: Rumors) {
-        for (peer, state) in self.node.status().await.peers {
-            if state == roundelay::PeerState::Up {
-                self.book.note(peer, PeerState::Up, &self.stage.output).await;
-            }
-        }
         let shutdown = self.stage.shutdown.clone();
         tokio::select! {
             () = shutdown.requested() => {}

@@ -52,8 +52,9 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
     let own = peers.named(&name)?;
     let members = peers.list().iter().map(|peer| peer.name.as_str());
     let group = Group::of(members).trigger(Trigger::FirstOfList).lock(false);
-    let node = stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
-    let (events, deliveries) = (node.events(), node.deliveries());
+    let (node, events) =
+        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let deliveries = node.deliveries();
     let mut order = Order {
         book: PeerBook::new(&peers, &name),
         stay: args.shared.stay,
@@ -137,11 +138,6 @@ struct Order {
 impl Order {
     /// Acts on events, commands and deliveries until somebody wishes to end.
     async fn play(&mut self, mut events: Events, mut deliveries: Deliveries) {
-        for (peer, state) in self.node.status().await.peers {
-            if state == roundelay::PeerState::Up {
-                self.book.note(peer, PeerState::Up, &self.stage.output).await;
-            }
-        }
         let shutdown = self.stage.shutdown.clone();
         tokio::select! {
             () = shutdown.requested() => {}

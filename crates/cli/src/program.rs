@@ -9,7 +9,7 @@ use crate::{
     output::{Output, PeerLine, PeerState, Report},
     shutdown::Shutdown,
 };
-use roundelay::{Builder, Node, NodeId, StartError};
+use roundelay::{Builder, Events, Node, NodeId, StartError};
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 use tokio::time::timeout;
 
@@ -43,14 +43,14 @@ impl Stage {
         }
     }
 
-    /// Starts the node of `own`, and says that it is ready.
+    /// Starts the node of `own`, and says that it is ready. Its events begin with its start.
     pub(crate) async fn start(
         &self,
         peers: &Peers,
         own: &Peer,
         shared: &Shared,
         configure: impl FnOnce(Builder) -> Builder,
-    ) -> anyhow::Result<Node> {
+    ) -> anyhow::Result<(Node, Events)> {
         let listen = listen_address(own, shared)?;
         let mut builder =
             Node::builder(own.name.as_str()).listen(listen.to_string()).insecure(shared.insecure);
@@ -58,7 +58,9 @@ impl Stage {
             builder = builder.peer(peer.name.as_str(), peer.address.to_string());
         }
         let name = own.name.as_str();
-        let started = configure(builder).start().await;
+        let mut builder = configure(builder);
+        let events = builder.events();
+        let started = builder.start().await;
         let node = started.map_err(|error| start_error(error, name, &listen))?;
         let address = node.listen_addr();
         if !address.ip().to_canonical().is_loopback() {
@@ -71,7 +73,7 @@ impl Stage {
             let others = peers.list().iter().filter(|peer| peer.name != own.name).cloned();
             tokio::spawn(warn_if_unreachable(name.into(), others.collect(), self.output.clone()));
         }
-        Ok(node)
+        Ok((node, events))
     }
 
     /// Leaves in order, and lets everything that has been said be written.

@@ -56,8 +56,8 @@ pub(crate) async fn run(args: Tokenring, mut stage: Stage) -> anyhow::Result<()>
         .mode(mode)
         .hold(args.hold)
         .order(false);
-    let node = stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
-    let events = node.events();
+    let (node, events) =
+        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
     let mut ring = Ring {
         book: PeerBook::new(&peers, &name),
         members: peers.list().iter().map(|peer| peer.name.to_string()).collect(),
@@ -141,11 +141,6 @@ enum Lock {
 impl Ring {
     /// Acts on events, commands and answers until somebody wishes to end.
     async fn play(&mut self, mut events: Events) {
-        for (peer, state) in self.node.status().await.peers {
-            if state == roundelay::PeerState::Up {
-                self.book.note(peer, PeerState::Up, &self.stage.output).await;
-            }
-        }
         let shutdown = self.stage.shutdown.clone();
         tokio::select! {
             () = shutdown.requested() => {}

@@ -58,8 +58,10 @@ pub(crate) async fn run(args: DemoNode, stage: Stage) -> anyhow::Result<()> {
     let neighbors = [1, 2].map(|distance| names[(own + distance) % names.len()]);
     let neighbors = neighbors.into_iter().filter(|name| *name != args.name);
     let gossip = Gossip::with_neighbors(neighbors);
-    let node = builder.group(Group::of(names)).gossip(gossip).start().await?;
-    let streams = (node.events(), node.subscribe(), node.deliveries());
+    let mut builder = builder.group(Group::of(names)).gossip(gossip);
+    let (events, rumors) = (builder.events(), builder.subscribe());
+    let node = builder.start().await?;
+    let streams = (events, rumors, node.deliveries());
     let ready = Report::Ready { node: args.name, listen: node.listen_addr().to_string() };
     stage.output.report(ready).await;
     let (rest, _) = watch::channel(false);
