@@ -356,7 +356,7 @@ fn run(seed: u64, bug: Bug, leave: Leave) -> Result<World, String> {
     };
     for step in 0..STEPS {
         // Busy and quiet by turns: a loss in the quiet is repaired by no later message.
-        world.step(step / QUIET % 2 == 0)?;
+        world.step((step / QUIET).is_multiple_of(2))?;
         if step >= STEPS / 2 && step % 100 == 0 && step / 100 < STEPS / 200 + leavers {
             let at = step / 100 - STEPS / 200;
             world.nodes[at].leaving = true;
