@@ -27,7 +27,7 @@ use bytes::Bytes;
 use core::time::Duration;
 use lacking::{Estimate, Lacking};
 use neighbors::Neighbor;
-use spread::Hot;
+use spread::{Hot, Pace};
 use store::{Kept, Store};
 
 /// The most neighbours, and the most links that are watched.
@@ -294,6 +294,7 @@ pub struct Gossip {
     /// Streams with news since the last flush, and whether any of it was repaired.
     news: BTreeMap<Origin, bool>,
     hot: VecDeque<Hot>,
+    pace: Pace,
     flush_at: Option<Time>,
     want_at: Option<Time>,
     round_is_set: bool,
@@ -316,6 +317,7 @@ impl Gossip {
             answer_lag: Estimate::new(repair::FIRST_PATIENCE),
             news: BTreeMap::new(),
             hot: VecDeque::new(),
+            pace: Pace::default(),
             flush_at: None,
             want_at: None,
             round_is_set: false,
@@ -431,7 +433,7 @@ impl Gossip {
         cx.emit(Event::Published { ticket, sequence });
         self.store.insert(Kept::own(rumor.clone(), cx.now()));
         self.emit_heard(&rumor, cx);
-        self.spread(&rumor, None, cx);
+        self.spread(&rumor, cx);
         self.store.expire(cx.now());
         if self.store.is_pressed() && !was_pressed {
             // The publisher will have to wait soon: find out who has its rumors.
@@ -451,21 +453,20 @@ impl Gossip {
             return self.on_duplicate(from, &rumor, cx);
         }
         if !self.store.admits(&rumor) {
-            // It stays unknown, so it will be announced and asked for again.
-            self.ignored += 1;
-            return;
+            return; // It stays unknown, so it will be announced and asked for again.
         }
         let now = cx.now();
         let lack = self.lacking.take(origin, sequence, sequence).pop().map(|(_, lack)| lack);
-        let announced = lack.as_ref().filter(|lack| lack.waits).map(|lack| lack.since);
+        let waited = lack.as_ref().filter(|lack| lack.waits).map(|lack| (lack.since, lack.grafted));
         let asked = lack.map_or_else(Vec::new, |lack| lack.asked);
         let repaired = asked.contains(&from);
+        let overdue = waited.filter(|_| repaired);
         let kept = Kept {
             rumor: rumor.clone(),
             arrived: now,
             from: Some(from),
             asked,
-            announced,
+            overdue,
             hot: false,
         };
         self.store.insert(kept);
@@ -475,10 +476,10 @@ impl Gossip {
             self.on_answered(from, &rumor, cx);
             self.announce(origin, true, cx);
         } else {
-            if let Some(announced) = announced {
-                self.push_lag.sample(now.since(announced));
+            if let Some(waited) = waited {
+                self.on_late_push(waited, from, cx);
             }
-            self.spread(&rumor, Some(from), cx);
+            self.spread(&rumor, cx);
         }
         self.store.expire(now);
     }
@@ -526,6 +527,6 @@ impl Gossip {
 
 impl Kept {
     fn own(rumor: Rumor, arrived: Time) -> Self {
-        Self { rumor, arrived, from: None, asked: Vec::new(), announced: None, hot: false }
+        Self { rumor, arrived, from: None, asked: Vec::new(), overdue: None, hot: false }
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Lack {
     pub(super) asked_of: Option<NodeId>,
     /// Everybody who was asked.
     pub(super) asked: Vec<NodeId>,
+    /// Whose link was made part of the tree because of this.
+    pub(super) grafted: Option<NodeId>,
     /// Who knows it and no longer has it.
     pub(super) forgotten_by: Vec<NodeId>,
 }
@@ -95,6 +97,7 @@ impl Lacking {
                     attempts: 0,
                     asked_of: None,
                     asked: Vec::new(),
+                    grafted: None,
                     forgotten_by: Vec::new(),
                 };
                 self.ranges.insert((origin, first), lack);

@@ -5,7 +5,7 @@ use super::{
     Event, Gossip, Have, Message, NEIGHBORS_MAX, Neighbors, Origin, Strategy, Timer, runs::Runs,
 };
 use crate::{id::NodeId, protocol::Context, time::Time};
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 /// How often hashes are compared while the publisher is about to wait, or waits, for confirmation.
@@ -141,7 +141,7 @@ impl Gossip {
             if neighbor.heard { heard.push(*peer) } else { silent.push(*peer) }
         }
         // The call, or its answer, was lost: or the peer does not gossip.
-        cx.send_many(&silent.into(), Message::Neighbor { hash, answer: true });
+        send(&silent, Message::Neighbor { hash, answer: true }, cx);
         if !heard.is_empty() {
             let peer = heard[cx.random_below(heard.len() as u64) as usize];
             cx.send(peer, Message::Hash(hash));
@@ -232,7 +232,7 @@ impl Gossip {
 
     /// Sends what this node has of `origins`, in messages of bounded size.
     pub(super) fn send_digest(
-        to: &Arc<[NodeId]>,
+        to: &[NodeId],
         haves: impl Iterator<Item = Have>,
         answer: bool,
         cx: &mut Context<'_, Self>,
@@ -242,21 +242,21 @@ impl Gossip {
             let size = 1 + have.beyond.len();
             if entries > 0 && entries + size > DIGEST_ENTRIES {
                 let have = core::mem::take(&mut part);
-                cx.send_many(to, Message::Digest { have, answer: false });
+                send(to, Message::Digest { have, answer: false }, cx);
                 entries = 0;
             }
             entries += size;
             part.push(have);
         }
         if !part.is_empty() {
-            cx.send_many(to, Message::Digest { have: part, answer });
+            send(to, Message::Digest { have: part, answer }, cx);
         }
     }
 
     /// Sends all that this node has, and asks for what the other one has more.
     fn send_all(&self, to: NodeId, cx: &mut Context<'_, Self>) {
         let haves = self.store.haves().map(|(origin, runs)| runs.to_have(origin));
-        Self::send_digest(&[to].into(), haves, true, cx);
+        Self::send_digest(&[to], haves, true, cx);
     }
 
     /// Sends what this node has and the other one, as far as is known, has not.
@@ -264,7 +264,7 @@ impl Gossip {
         let Some(neighbor) = self.neighbors.get(&to) else { return };
         let news = self.store.haves().filter(|(origin, runs)| !neighbor.has_all(*origin, runs));
         let haves = news.map(|(origin, runs)| runs.to_have(origin));
-        Self::send_digest(&[to].into(), haves, false, cx);
+        Self::send_digest(&[to], haves, false, cx);
     }
 
     /// From now on rumors are exchanged with this peer.
@@ -312,5 +312,14 @@ impl Gossip {
             self.want_at = Some(due);
             cx.set_timer(Timer::Want, due.since(cx.now()));
         }
+    }
+}
+
+/// Sends one message to several peers, encoded once, or to the only one.
+pub(super) fn send(to: &[NodeId], message: Message, cx: &mut Context<'_, Gossip>) {
+    match to {
+        [] => {}
+        [peer] => cx.send(*peer, message),
+        peers => cx.send_many(&peers.into(), message),
     }
 }

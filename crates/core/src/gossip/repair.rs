@@ -130,10 +130,14 @@ impl Gossip {
         }
         let question = questions.entry(peer).or_default();
         question.ranges.push(Range { origin, first, last: end });
-        let lazy = self.neighbors.get(&peer).is_some_and(|neighbor| !neighbor.eager);
-        question.graft |= lazy && lack.waits && self.config.strategy == Strategy::Tree;
+        let mut grafted = lack.grafted;
+        if lack.waits && self.config.strategy == Strategy::Tree {
+            question.graft = true;
+            let lazy = self.neighbors.get(&peer).is_some_and(|neighbor| !neighbor.eager);
+            grafted = lazy.then_some(peer).or(grafted);
+        }
         let due = now + self.patience() * (1 << lack.attempts.min(3));
-        self.lacking.ask(origin, first, Lack { last: end, ..lack }, peer, (now, due));
+        self.lacking.ask(origin, first, Lack { last: end, grafted, ..lack }, peer, (now, due));
         end
     }
 

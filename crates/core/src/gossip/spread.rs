@@ -1,8 +1,12 @@
 //! How a rumor is passed on: along a tree, or from mouth to mouth.
 
-use super::{Content, Gossip, Message, Origin, Rumor, Strategy, Timer};
-use crate::{id::NodeId, protocol::Context};
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use super::{Content, Gossip, Message, Neighbor, Origin, Rumor, Strategy, Timer, neighbors::send};
+use crate::{
+    id::{NodeId, mix64},
+    protocol::Context,
+    time::Time,
+};
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 /// How long news is collected before it is announced over links that rumors are not pushed on. It
@@ -20,6 +24,44 @@ const ROUND_BYTES: usize = 512 * 1024;
 /// A rumor cools off after this many pushes per k in any case: answers may be lost for ever.
 const PUSHES_PER_K: u32 = 16;
 
+/// About as long as a rumor is under way: see [`Pace`].
+const TRAVERSAL: Duration = Duration::from_millis(100);
+
+/// How many rumors are under way at a time, about.
+///
+/// The links that the copies of *one* rumor prune leave a tree: the ways it came first. The links
+/// that two rumors prune may cut the network apart, and a busy network would never settle. So of
+/// all rumors under way about one prunes, and it is the same one everywhere: the one whose number
+/// hashes to many zeros, more of them the busier it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Pace {
+    window: u64,
+    rumors: u64,
+    before: u64,
+}
+
+impl Pace {
+    fn turn(&mut self, now: Time) {
+        let window = now.as_nanos() / TRAVERSAL.as_nanos() as u64;
+        if window != self.window {
+            self.before = if window == self.window + 1 { self.rumors } else { 0 };
+            (self.window, self.rumors) = (window, 0);
+        }
+    }
+
+    /// A rumor came that is new here.
+    pub(super) fn count(&mut self, now: Time) {
+        self.turn(now);
+        self.rumors += 1;
+    }
+
+    fn prunes(&mut self, now: Time, origin: Origin, sequence: u64) -> bool {
+        self.turn(now);
+        let under_way = self.rumors.max(self.before).max(1).next_power_of_two();
+        mix64(mix64(origin.node.raw()) ^ sequence) & (under_way - 1) == 0
+    }
+}
+
 /// A rumor that this node keeps pushing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Hot {
@@ -29,19 +71,11 @@ pub(super) struct Hot {
 }
 
 impl Gossip {
-    /// Passes on a rumor that is new here: an own one, or one that `from` has pushed.
-    pub(super) fn spread(
-        &mut self,
-        rumor: &Rumor,
-        from: Option<NodeId>,
-        cx: &mut Context<'_, Self>,
-    ) {
+    /// Passes on a rumor that is new here: an own one, or one that was pushed.
+    pub(super) fn spread(&mut self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
         match self.config.strategy {
             Strategy::Tree => {
-                // Plumtree, algorithm 1: the link that a rumor came by first is of the tree.
-                if let Some(neighbor) = from.and_then(|from| self.neighbors.get_mut(&from)) {
-                    neighbor.eager = true;
-                }
+                self.pace.count(cx.now());
                 self.push(rumor, cx);
                 self.announce(rumor.origin, false, cx);
             }
@@ -56,28 +90,65 @@ impl Gossip {
     pub(super) fn on_duplicate(&mut self, from: NodeId, rumor: &Rumor, cx: &mut Context<'_, Self>) {
         self.duplicates += 1;
         let (origin, sequence) = (rumor.origin, rumor.sequence);
-        let kept = self.store.kept(origin, sequence);
-        let asked = kept.is_some_and(|kept| kept.asked.contains(&from));
-        if asked {
+        if self.store.kept(origin, sequence).is_some_and(|kept| kept.asked.contains(&from)) {
             // Not pushed but asked for: its way says nothing about the tree.
             return self.on_answered(from, rumor, cx);
         }
         match self.config.strategy {
-            Strategy::Tree => {
-                let Some(kept) = kept else { return };
-                let repaired = kept.from.is_some_and(|first| kept.asked.contains(&first));
-                if let Some(announced) = kept.announced.filter(|_| repaired) {
-                    // It was asked for too early: wait longer from now on.
-                    self.push_lag.sample(cx.now().since(announced));
-                }
-                // A second copy from the first sender was made by the network, and the link is of
-                // the tree. Records are spread by repair and say nothing about it.
-                if kept.from != Some(from) && sequence > 0 {
-                    self.set_eager(from, false);
-                    cx.send(from, Message::Prune);
-                }
-            }
+            Strategy::Tree => self.on_second_push(from, origin, sequence, cx),
             Strategy::Rumor { .. } => cx.send(from, Message::Known { origin, sequence }),
+        }
+    }
+
+    /// Plumtree, algorithm 1: a second copy means that the tree has a cycle; the link that brought
+    /// it leaves the tree. Several senders at once can make nodes cut a cycle in several places, so
+    /// there is more to it here:
+    fn on_second_push(
+        &mut self,
+        from: NodeId,
+        origin: Origin,
+        sequence: u64,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let Some(kept) = self.store.kept_mut(origin, sequence) else { return };
+        if let Some(waited) = kept.overdue.take() {
+            // The tree was only slow, and we impatient: this is the copy that counts.
+            kept.from = Some(from);
+            return self.on_late_push(waited, from, cx);
+        }
+        // A second copy from the same sender was made by the network. Records are spread by repair
+        // and say nothing about the tree.
+        let first = kept.from;
+        if first == Some(from) || sequence == 0 {
+            return;
+        }
+        if !self.pace.prunes(cx.now(), origin, sequence) {
+            return;
+        }
+        // If the first copy came by a link that has left the tree, this link is needed.
+        if first.is_none_or(|first| self.neighbors.get(&first).is_some_and(|n| n.eager)) {
+            self.prune(from, cx);
+        }
+    }
+
+    /// A rumor that was waited for came by the tree after all: not the tree had a hole, but the
+    /// wait was too short, so it gets longer, and what was grafted meanwhile would make a cycle.
+    pub(super) fn on_late_push(
+        &mut self,
+        (since, grafted): (Time, Option<NodeId>),
+        from: NodeId,
+        cx: &mut Context<'_, Self>,
+    ) {
+        self.push_lag.sample(cx.now().since(since));
+        if let Some(grafted) = grafted.filter(|grafted| *grafted != from) {
+            self.prune(grafted, cx);
+        }
+    }
+
+    fn prune(&mut self, peer: NodeId, cx: &mut Context<'_, Self>) {
+        if self.neighbors.get(&peer).is_some_and(Neighbor::is_active) {
+            self.set_eager(peer, false);
+            cx.send(peer, Message::Prune);
         }
     }
 
@@ -189,20 +260,20 @@ impl Gossip {
         }
         for (origins, peers) in digests {
             let haves = origins.into_iter().filter_map(|origin| self.store.have(origin));
-            Self::send_digest(&peers.into(), haves, false, cx);
+            Self::send_digest(&peers, haves, false, cx);
         }
     }
 
     /// Plumtree, `EagerPush`: to all neighbours on the tree that are not known to have it.
     fn push(&self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
-        let to: Arc<[NodeId]> = self
+        let to: Vec<NodeId> = self
             .neighbors
             .iter()
             .filter(|(_, n)| n.is_active() && n.eager)
             .filter(|(_, n)| !n.has_rumor(rumor.origin, rumor.sequence))
             .map(|(peer, _)| *peer)
             .collect();
-        cx.send_many(&to, pass_on(rumor));
+        send(&to, pass_on(rumor), cx);
     }
 
     fn heat(&mut self, origin: Origin, sequence: u64) {

@@ -52,8 +52,9 @@ pub(super) struct Kept {
     pub(super) from: Option<NodeId>,
     /// Who was asked for it before it came.
     pub(super) asked: Vec<NodeId>,
-    /// Since when it was known to be under way, if its coming was waited for.
-    pub(super) announced: Option<Time>,
+    /// If it was repaired because it had not come by itself, and still has not: since when it was
+    /// waited for, and whose link was made part of the tree for it.
+    pub(super) overdue: Option<(Time, Option<NodeId>)>,
     /// Whether it is spread by rumor mongering.
     pub(super) hot: bool,
 }

@@ -54,10 +54,10 @@ pub(super) struct Group {
     /// Per position: who is known to know that this member has left; a bit per position.
     pub(super) departures: Vec<Option<u64>>,
     position: u64,
-    unread: usize,
+    pub(super) unread: usize,
     history: History,
     waiting: Option<Head>,
-    ignored: u64,
+    pub(super) ignored: u64,
     #[cfg(test)]
     pub(super) planted: super::tests::Bug,
 }
@@ -84,10 +84,9 @@ impl Group {
         let share = (config.unstable_bytes_max / n).max(1);
         Self {
             limits: Limits {
-                message_bytes_max: config.message_bytes_max,
-                pieces_max: config.message_bytes_max / config.fragment_bytes + 1,
-                // What a sender has outstanding never exceeds this.
-                early_bytes_max: share.max(config.message_bytes_max),
+                message: config.message_bytes_max,
+                pieces: config.message_bytes_max / config.fragment_bytes + 1,
+                early: share.max(config.message_bytes_max),
             },
             view: view.number,
             me,
@@ -265,7 +264,7 @@ impl Group {
         for (sender, stream) in self.streams.iter().enumerate() {
             // What waits here for the clock of a third member must stay bounded too. The oldest
             // undelivered message is always told: others may wait for exactly that receipt.
-            let full = stream.ready_bytes() > self.limits.early_bytes_max
+            let full = stream.ready_bytes() > self.limits.early
                 || stream.ready().len() > UNSTABLE_MESSAGES_MAX;
             let until = if full { stream.delivered() + 1 } else { stream.received() };
             self.withheld |= full;
@@ -422,9 +421,8 @@ impl Group {
     /// Takes the absolute vector of a member (T2).
     pub(super) fn merge(&mut self, member: usize, received: &[u64], cx: &mut Cx<'_>) {
         for (sender, received) in received.iter().enumerate() {
-            let news = self.receipts.raise(member, sender, *received);
-            if news && sender == self.me {
-                self.repair.put_off(member, cx.now() + self.config.repeat);
+            if self.receipts.raise(member, sender, *received) && sender == self.me {
+                self.on_acknowledged(member, cx);
             }
         }
     }
@@ -492,8 +490,14 @@ impl Group {
             .unwrap_or(self.me)
     }
 
-    /// Since when the head of the queue has waited for the member it waits for.
-    pub(super) fn waiting_since(&self) -> Option<Time> {
-        self.waiting.as_ref().map(|head| head.since)
+    /// How long the head of the queue has waited for the member that it waits for.
+    pub(super) fn waited(&self, now: Time) -> Duration {
+        self.waiting.as_ref().map_or(Duration::ZERO, |head| now.since(head.since))
+    }
+
+    /// From now on nothing is received or delivered here.
+    pub(super) fn freeze(&mut self) {
+        self.waiting = None;
+        self.replies = 0;
     }
 }

@@ -43,6 +43,7 @@ impl Group {
     pub(super) fn advance_leave(&mut self, cx: &mut Cx<'_>) {
         if self.phase == Phase::Leaving && self.may_announce() {
             self.phase = Phase::Announcing;
+            self.freeze();
             if let Some(ticket) = self.window.discard_parked() {
                 cx.emit(Event::Refused { ticket, reason: Refusal::Leaving });
             }

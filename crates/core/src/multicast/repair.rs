@@ -11,7 +11,7 @@ use crate::{id::NodeId, time::Time};
 use alloc::{vec, vec::Vec};
 
 /// How many messages, and how many bytes, are sent again at once to one member.
-const RESEND_MESSAGES_MAX: usize = 64;
+const RESEND_MESSAGES_MAX: usize = 256;
 const RESEND_BYTES_MAX: usize = 256 << 10;
 
 /// How often the wait for an acknowledgement doubles while there is no progress.
@@ -20,7 +20,7 @@ const DOUBLINGS_MAX: u32 = 4;
 /// When to send again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Repair {
-    peers: Vec<Patience>,
+    peers: Vec<Progress>,
     /// When the clock was last sent to all.
     pub(super) told: Time,
     pub(super) resent: u64,
@@ -28,27 +28,28 @@ pub(super) struct Repair {
     pub(super) want_armed: bool,
 }
 
-/// How long a member has for its next acknowledgement.
+/// How a member gets on with the own messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Patience {
+struct Progress {
+    /// How long it has for its next acknowledgement.
     until: Time,
+    /// How often that was in vain.
     doublings: u32,
+    /// What is sent to it again as soon as it has acknowledged everything before: from here
+    next: u64,
+    /// to there, both included.
+    target: u64,
 }
 
 impl Repair {
     pub(super) fn new(members: usize, now: Time) -> Self {
         Self {
-            peers: vec![Patience { until: now, doublings: 0 }; members],
+            peers: vec![Progress { until: now, doublings: 0, next: 1, target: 0 }; members],
             told: now,
             resent: 0,
             heartbeat_armed: false,
             want_armed: false,
         }
-    }
-
-    /// `member` has acknowledged something: it has until then for more.
-    pub(super) fn put_off(&mut self, member: usize, until: Time) {
-        self.peers[member] = Patience { until, doublings: 0 };
     }
 }
 
@@ -116,9 +117,12 @@ impl Group {
         }
         if self.phase.takes_part() {
             // Whatever was under way is lost.
-            let (first, last) = (self.receipts.of(member, self.me) + 1, self.window.last());
-            self.resend(member, first, last, None, cx);
-            self.repair.put_off(member, cx.now() + self.config.repeat);
+            let first = self.receipts.of(member, self.me) + 1;
+            let progress = &mut self.repair.peers[member];
+            (progress.next, progress.target) = (first, self.window.last());
+            progress.doublings = 0;
+            progress.until = cx.now() + self.config.repeat;
+            self.resend_next(member, cx);
             cx.send(peer, self.message(self.clock_body()));
         }
         self.tell_departures(bit(member), cx);
@@ -131,9 +135,33 @@ impl Group {
         if self.has_left(from) {
             return true;
         }
-        self.resend(from, first, to, None, cx);
+        let progress = &self.repair.peers[from];
+        let busy = progress.next <= progress.target && cx.now() < progress.until;
+        if !busy {
+            let next = self.resend(from, first, to, cx);
+            if next <= to {
+                let progress = &mut self.repair.peers[from];
+                (progress.next, progress.target) = (next, to);
+            }
+        } else if first >= progress.next {
+            let progress = &mut self.repair.peers[from];
+            progress.target = progress.target.max(to);
+        }
         self.owe_reply(from, cx);
         true
+    }
+
+    /// A member has acknowledged own messages: it has time for more, and gets what is next.
+    pub(super) fn on_acknowledged(&mut self, member: usize, cx: &mut Cx<'_>) {
+        let progress = &mut self.repair.peers[member];
+        progress.until = cx.now() + self.config.repeat;
+        progress.doublings = 0;
+        if progress.next <= progress.target
+            && progress.next <= self.receipts.of(member, self.me) + 1
+            && !self.has_left(member)
+        {
+            self.resend_next(member, cx);
+        }
     }
 
     /// Whether anything is not as it will be in the end.
@@ -148,43 +176,44 @@ impl Group {
     fn resend_overdue(&mut self, member: usize, cx: &mut Cx<'_>) {
         let (now, repeat) = (cx.now(), self.config.repeat);
         let first = self.receipts.of(member, self.me) + 1;
-        let last = self.window.last();
-        if self.has_left(member) || first > last || now < self.repair.peers[member].until {
+        let progress = &self.repair.peers[member];
+        let target = self.window.sent_until(now, repeat);
+        if first > target || now < progress.until || self.has_left(member) {
             return;
         }
-        if self.resend(member, first, last, Some(now), cx) {
-            let patience = &mut self.repair.peers[member];
-            patience.until = now + repeat * (1 << patience.doublings);
-            patience.doublings = DOUBLINGS_MAX.min(patience.doublings + 1);
-        }
+        let progress = &mut self.repair.peers[member];
+        (progress.next, progress.target) = (first, target);
+        progress.until = now + repeat * (1 << progress.doublings);
+        progress.doublings = DOUBLINGS_MAX.min(progress.doublings + 1);
+        self.resend_next(member, cx);
     }
 
-    /// Sends own messages again to one member, the oldest first and boundedly many; with `overdue`,
-    /// only those that were first sent `repeat` before that. True if there were any.
-    fn resend(
-        &mut self,
-        member: usize,
-        first: u64,
-        last: u64,
-        overdue: Option<Time>,
-        cx: &mut Cx<'_>,
-    ) -> bool {
+    /// Sends again the next part of what `member` is to get.
+    fn resend_next(&mut self, member: usize, cx: &mut Cx<'_>) {
+        let first = self.receipts.of(member, self.me) + 1;
+        let progress = &self.repair.peers[member];
+        let next = self.resend(member, progress.next.max(first), progress.target, cx);
+        self.repair.peers[member].next = next;
+    }
+
+    /// Sends own messages again to one member, the oldest first and boundedly many. Returns the
+    /// sequence after the last one.
+    fn resend(&mut self, member: usize, first: u64, last: u64, cx: &mut Cx<'_>) -> u64 {
+        let mut next = first;
         let mut bytes = 0;
-        let mut messages = 0;
         for (sequence, own) in self.window.range(first, last).take(RESEND_MESSAGES_MAX) {
-            let young = overdue.is_some_and(|now| now.since(own.sent) < self.config.repeat);
             // One message may always go, whatever its size.
-            if young || (messages > 0 && bytes + own.payload.len() > RESEND_BYTES_MAX) {
+            if bytes > 0 && bytes + own.payload.len() > RESEND_BYTES_MAX {
                 break;
             }
             bytes += own.payload.len();
-            messages += 1;
+            next = sequence + 1;
+            self.repair.resent += 1;
             for piece in pieces(sequence, own.time, &own.payload, self.config.fragment_bytes) {
                 cx.send(self.members[member], self.message(piece));
             }
         }
-        self.repair.resent += messages;
-        messages > 0
+        next
     }
 
     fn ask(&mut self, member: usize, tail: bool, cx: &mut Cx<'_>) {
@@ -196,9 +225,8 @@ impl Group {
     /// The frame that the head waits for may be lost, and its sender may have no reason to repeat
     /// it (T2: idle frames create no debt): asks with an empty range, which is answered by a clock.
     fn ask_for_clocks(&mut self, cx: &mut Cx<'_>) {
-        let waited = self.waiting_since().map(|since| cx.now().since(since));
         let Some((sequence, time, sender)) = self.head() else { return };
-        if self.is_paused() || waited.is_none_or(|waited| waited < self.config.heartbeat) {
+        if self.is_paused() || self.waited(cx.now()) < self.config.heartbeat {
             return;
         }
         let received = self.receipts.holders(sender, sequence) >= self.majority;

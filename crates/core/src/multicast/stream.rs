@@ -24,10 +24,13 @@ pub(super) struct Piece {
 /// What a sender may send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Limits {
-    pub(super) message_bytes_max: usize,
-    pub(super) pieces_max: usize,
-    /// How many bytes are kept of messages that cannot be received yet.
-    pub(super) early_bytes_max: usize,
+    /// The most bytes of a message.
+    pub(super) message: usize,
+    /// The most pieces of a message.
+    pub(super) pieces: usize,
+    /// The most bytes that are kept of messages that cannot be received yet. What a sender that
+    /// keeps to its window has outstanding is never more.
+    pub(super) early: usize,
 }
 
 /// What became of a piece.
@@ -183,8 +186,8 @@ impl Stream {
     pub(super) fn receive(&mut self, piece: Piece, limits: &Limits) -> Outcome {
         if piece.count == 0
             || piece.index >= piece.count
-            || piece.count as usize > limits.pieces_max
-            || piece.payload.len() > limits.message_bytes_max
+            || piece.count as usize > limits.pieces
+            || piece.payload.len() > limits.message
             || piece.sequence == 0
         {
             return Outcome::Impossible;
@@ -252,8 +255,7 @@ impl Stream {
     fn keep(&mut self, piece: Piece, limits: &Limits) -> Outcome {
         let bytes = piece.payload.len();
         // The next message is always let in, or nothing would ever be received again.
-        if piece.sequence != self.received + 1 && self.early_bytes + bytes > limits.early_bytes_max
-        {
+        if piece.sequence != self.received + 1 && self.early_bytes + bytes > limits.early {
             return Outcome::Early;
         }
         let partial = self.early.entry(piece.sequence).or_insert_with(|| Partial {
@@ -264,7 +266,7 @@ impl Stream {
         });
         if partial.time != piece.time
             || partial.pieces.len() != piece.count as usize
-            || partial.bytes + bytes > limits.message_bytes_max
+            || partial.bytes + bytes > limits.message
         {
             return Outcome::Impossible;
         }

@@ -4,6 +4,7 @@ use super::{Body, Ticket, UNSTABLE_MESSAGES_MAX};
 use crate::time::Time;
 use alloc::collections::VecDeque;
 use bytes::Bytes;
+use core::time::Duration;
 
 /// An own message that somebody may still need.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +92,12 @@ impl Window {
             let Some(own) = self.messages.pop_front() else { return };
             self.bytes -= own.payload.len();
         }
+    }
+
+    /// The last message that was first sent at least `span` before `now`.
+    pub(super) fn sent_until(&self, now: Time, span: Duration) -> u64 {
+        let old = self.messages.partition_point(|own| now.since(own.sent) >= span);
+        self.first() - 1 + old as u64
     }
 
     /// The messages from `from` to `to` that are still here, with their sequences.

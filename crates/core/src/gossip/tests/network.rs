@@ -50,6 +50,8 @@ pub(super) struct Network {
     now: u64,
     counter: u64,
     queue: BTreeMap<(u64, u64), Due>,
+    ids: Vec<NodeId>,
+    index: BTreeMap<NodeId, usize>,
     listed: Vec<BTreeSet<NodeId>>,
     machines: Vec<Machine>,
     /// Edges of the graph, and how often each has come up; odd while it is up.
@@ -57,6 +59,7 @@ pub(super) struct Network {
     last_arrival: BTreeMap<(usize, usize), u64>,
     /// Messages sent since the last reset, by kind.
     pub(super) sent: BTreeMap<&'static str, u64>,
+    sent_before: BTreeMap<&'static str, u64>,
     pub(super) deliveries: u64,
     /// Whether paths are unique and nobody restarts, so that hops can be checked exactly.
     pub(super) exact_hops: bool,
@@ -91,11 +94,14 @@ impl Network {
             now: 0,
             counter: 0,
             queue: BTreeMap::new(),
+            ids: (0..nodes).map(|node| name(node).id()).collect(),
+            index: (0..nodes).map(|node| (name(node).id(), node)).collect(),
             listed: alloc::vec![BTreeSet::new(); nodes],
             machines: Vec::new(),
             edges: edges.iter().map(|edge| (*edge, 0)).collect(),
             last_arrival: BTreeMap::new(),
             sent: BTreeMap::new(),
+            sent_before: BTreeMap::new(),
             deliveries: 0,
             exact_hops: false,
         };
@@ -145,8 +151,9 @@ impl Network {
         self.machines.len()
     }
 
-    pub(super) fn gossip(&self, node: usize) -> &Gossip {
-        &self.machines[node].gossip
+    /// How many messages of this kind were sent before [`Self::assert_quiet`].
+    pub(super) fn sent_before(&self, kind: &str) -> u64 {
+        self.sent_before.get(kind).copied().unwrap_or_default()
     }
 
     pub(super) fn edges(&self) -> Vec<(usize, usize)> {
@@ -198,7 +205,7 @@ impl Network {
                     let now = self.edges[&(from.min(to), from.max(to))];
                     // Without disorder, nothing outlives the connection that it was sent on.
                     if now % 2 == 1 && (now == epoch || self.faults.disorder) {
-                        self.input(to, Input::Message { from: name(from).id(), message });
+                        self.input(to, Input::Message { from: self.ids[from], message });
                     }
                 }
                 Due::Timer { node, life, timer } => {
@@ -250,7 +257,7 @@ impl Network {
 
     fn send(&mut self, from: usize, to: &To, message: &Message) {
         for peer in to.peers() {
-            let to = (0..self.nodes()).find(|node| name(*node).id() == *peer).unwrap();
+            let to = self.index[peer];
             let edge = (from.min(to), from.max(to));
             let epoch = *self.edges.get(&edge).expect("only neighbours talk");
             *self.sent.entry(kind(message)).or_default() += 1;
@@ -275,7 +282,7 @@ impl Network {
 
     fn check(&mut self, node: usize, event: Event) {
         let machine = &mut self.machines[node];
-        let own = Origin { node: self::name(node).id(), life: machine.life };
+        let own = Origin { node: self.ids[node], life: machine.life };
         match event {
             Event::Heard { origin, name, sequence, hops, payload } => {
                 assert!(machine.heard.insert((origin, sequence)), "heard twice");
@@ -283,10 +290,7 @@ impl Network {
                 assert_eq!(name.id(), origin.node);
                 assert_eq!(hops == 0, origin == own);
                 if self.exact_hops {
-                    let source = (0..self.machines.len())
-                        .find(|node| self::name(*node).id() == origin.node)
-                        .unwrap();
-                    assert_eq!(hops, self.distances(source)[&node]);
+                    assert_eq!(hops, self.distances(self.index[&origin.node])[&node]);
                 }
                 self.deliveries += u64::from(origin != own);
             }
@@ -335,7 +339,7 @@ impl Network {
 
     /// All nodes know the same, nobody waits for anything, and they only compare hashes.
     pub(super) fn assert_quiet(&mut self) {
-        self.sent.clear();
+        self.sent_before = core::mem::take(&mut self.sent);
         self.run(10_000);
         let kinds: Vec<_> = self.sent.keys().copied().collect();
         assert_eq!(kinds, ["hash"], "{:?}", self.sent);
