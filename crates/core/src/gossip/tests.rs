@@ -135,9 +135,9 @@ fn a_warm_tree_brings_every_rumor_once() {
             }
         };
         if slow {
-            say(&mut network, 30, 200)
+            say(&mut network, 30, 200);
         } else {
-            say(&mut network, 600, busy)
+            say(&mut network, 600, busy);
         }
         network.run(1_000);
         network.sent.clear();

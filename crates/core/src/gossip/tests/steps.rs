@@ -245,7 +245,7 @@ fn a_want_is_answered_in_bounded_batches() {
     assert_eq!(one.message(1, Message::Want(vec![range(5, 0, u64::MAX), range(0, 9, 2)])), []);
     let mut one = One::tree(&[1]);
     for _ in 0..20 {
-        one.publish(Bytes::from_static(&[0; 60_000]));
+        one.publish(Bytes::from(vec![0; 60_000]));
     }
     assert_eq!(one.message(1, want(1, 20)).len(), 9);
 }
