@@ -8,6 +8,7 @@ mod generator;
 mod gossip;
 mod input;
 mod multicast;
+mod outbox;
 mod output;
 mod program;
 mod shutdown;
@@ -119,12 +120,11 @@ fn log_to(edited: Option<Output>) -> Result<(), Usage> {
         })?,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    match edited {
-        Some(output) => builder.with_ansi(false).with_writer(move || output.log()).init(),
-        None => {
-            let colored = io::stderr().is_terminal();
-            builder.with_ansi(colored).with_writer(io::stderr).init();
-        }
+    if let Some(output) = edited {
+        builder.with_ansi(false).with_writer(move || output.log()).init();
+    } else {
+        let colored = io::stderr().is_terminal();
+        builder.with_ansi(colored).with_writer(io::stderr).init();
     }
     Ok(())
 }

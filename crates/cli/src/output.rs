@@ -98,6 +98,14 @@ impl Output {
         }
     }
 
+    /// Answers a command.
+    pub(crate) async fn answer(&self, answer: Result<String, String>) {
+        match answer {
+            Ok(text) => self.note(text).await,
+            Err(reason) => self.error(reason).await,
+        }
+    }
+
     /// Says something on the side: a warning, or help that no script reads.
     pub(crate) async fn aside(&self, text: impl AsRef<str>) {
         let _ = self.lines.send(Line::Err(escape_lines(text.as_ref()))).await;
