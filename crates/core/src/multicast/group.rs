@@ -322,7 +322,8 @@ impl Group {
         let heads = self.streams.iter().enumerate().filter_map(|(sender, stream)| {
             stream.ready().front().map(|ready| (ready.time, sender))
         });
-        // The order: by Lamport time, then by the position of the sender (Lamport 1978, p. 561).
+        // The order: by Lamport time, then by the position of the sender (Lamport 1978,
+        // "Ordering the Events Totally").
         let (time, sender) = heads.min()?;
         Some((self.streams[sender].delivered() + 1, time, sender))
     }

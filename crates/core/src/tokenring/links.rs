@@ -18,8 +18,9 @@ pub(super) struct Link {
     pub(super) stays: Stays,
     /// It knows that this node is leaving, and its last pass to this node had this number.
     pub(super) leaving_ack: Option<u64>,
-    /// It knows that this node has left.
-    pub(super) left_ack: bool,
+    /// Once it has left: who is known to know. (The entry of the own position says who knows that
+    /// this node has left.)
+    pub(super) known_by: BTreeSet<usize>,
     /// An acknowledgement is owed at the batch boundary.
     pub(super) ack_owed: bool,
     sent: u64,

@@ -1,0 +1,405 @@
+//! How a node is set up.
+
+use crate::node::Node;
+use roundelay_core::{
+    Name, NodeId, founding::Trigger, gossip::Strategy, id::NameError, tokenring::Mode,
+    view::MEMBERS_MAX,
+};
+use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+
+/// The port of a node that names none: "RING" on a telephone.
+pub(crate) const DEFAULT_PORT: u16 = 7464;
+
+/// Sets up a node.
+#[derive(Clone, Debug)]
+#[must_use = "nothing runs before it is started"]
+pub struct Builder {
+    name: String,
+    listen: String,
+    peers: Vec<(String, String)>,
+    group: Option<Group>,
+    gossip: Option<Gossip>,
+    insecure: bool,
+    limits: Limits,
+}
+
+/// A group with fixed members, for the lock and the order.
+#[derive(Clone, Debug)]
+#[must_use = "a group is part of a builder"]
+pub struct Group {
+    members: Vec<String>,
+    next: Option<String>,
+    trigger: Trigger,
+    mode: Mode,
+    hold: Duration,
+    lock: bool,
+    order: bool,
+}
+
+/// A node's part in the gossip.
+#[derive(Clone, Debug)]
+#[must_use = "the gossip is part of a builder"]
+pub struct Gossip {
+    /// None: every peer with a link.
+    neighbors: Option<Vec<String>>,
+    strategy: Strategy,
+}
+
+/// How much of everything there may be, and how long things take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest message of the order, in bytes.
+    pub message_bytes_max: usize,
+    /// The largest piece of a message that travels in one frame, in bytes.
+    pub fragment_bytes: usize,
+    /// The bytes of the order, of all members, that not everyone has received.
+    pub unstable_bytes_max: usize,
+    /// The delivered bytes that the application has not read.
+    pub unread_bytes_max: usize,
+    /// The delivered messages that are kept for [`Node::history`].
+    pub history_messages_max: usize,
+    /// The same in bytes.
+    pub history_bytes_max: usize,
+    /// How often the order repeats its clock while something is unstable.
+    pub multicast_heartbeat: Duration,
+    /// How long the order waits for an acknowledgement.
+    pub multicast_repeat: Duration,
+    /// How many waiters of one node are served before the token goes on.
+    pub turn: usize,
+    /// The waiters of this node, over all locks.
+    pub waiters_max: usize,
+    /// The locks that this node remembers.
+    pub locks_max: usize,
+    /// How long the lock waits for an acknowledgement.
+    pub lock_repeat: Duration,
+    /// How long a `try` waits for the holder's answer.
+    pub try_timeout: Duration,
+    /// The largest rumor, in bytes.
+    pub rumor_bytes_max: usize,
+    /// How long rumors are kept for repair.
+    pub retention_age: Duration,
+    /// How many bytes of rumors are kept for repair.
+    pub retention_bytes: usize,
+    /// The length of a round of the rumor strategy.
+    pub round: Duration,
+    /// How often neighbours compare what they have.
+    pub anti_entropy: Duration,
+    /// The lives of nodes whose rumors are remembered.
+    pub origins_max: usize,
+    /// How often heartbeats are sent.
+    pub heartbeat: Duration,
+    /// The shortest silence that makes a peer suspect.
+    pub suspect_min: Duration,
+    /// What may wait for one peer's link, in bytes: tokens, views, clocks.
+    pub urgent_bytes_max: usize,
+    /// What may wait for one peer's link, in bytes: messages and rumors.
+    pub bulk_bytes_max: usize,
+    /// Connections that may be open to this node at once.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 16 << 20,
+            fragment_bytes: 60 << 10,
+            unstable_bytes_max: 32 << 20,
+            unread_bytes_max: 16 << 20,
+            history_messages_max: 10_000,
+            history_bytes_max: 64 << 20,
+            multicast_heartbeat: Duration::from_millis(100),
+            multicast_repeat: Duration::from_millis(200),
+            turn: 8,
+            waiters_max: 100_000,
+            locks_max: 1_000_000,
+            lock_repeat: Duration::from_millis(100),
+            try_timeout: Duration::from_secs(1),
+            rumor_bytes_max: 1 << 20,
+            retention_age: Duration::from_mins(10),
+            retention_bytes: 64 << 20,
+            round: Duration::from_millis(50),
+            anti_entropy: Duration::from_secs(2),
+            origins_max: 100_000,
+            heartbeat: Duration::from_secs(1),
+            suspect_min: Duration::from_secs(3),
+            urgent_bytes_max: 8 << 20,
+            bulk_bytes_max: 64 << 20,
+            connections_max: 1024,
+        }
+    }
+}
+
+/// Why a node did not start. Nothing runs then, and nothing listens.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A name cannot be one.
+    #[error("{name:?} is not a name: {source}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        source: NameError,
+    },
+    /// Two entries have the same name.
+    #[error("{0} is listed twice")]
+    ListedTwice(String),
+    /// The group's list does not have this node.
+    #[error("{0} is not in its own group")]
+    NotInGroup(String),
+    /// The group's list is too long.
+    #[error("a group has at most {MEMBERS_MAX} members, not {0}")]
+    TooManyMembers(usize),
+    /// The next node of the ring is not a member.
+    #[error("the next node {0} is not in the group")]
+    UnknownNext(String),
+    /// A neighbour has no address.
+    #[error("the neighbour {0} has no address")]
+    UnknownNeighbor(String),
+    /// The address to listen on cannot be resolved.
+    #[error("cannot resolve {listen:?}: {source}")]
+    Resolve {
+        /// The address.
+        listen: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Whoever reaches the port would be trusted, and others than this machine could.
+    #[error("{0} is not a loopback address: whoever reaches it would be trusted")]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gave no thread or no random numbers.
+    #[error("the system gave no resources: {0}")]
+    System(io::Error),
+}
+
+impl Builder {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            listen: format!("127.0.0.1:{DEFAULT_PORT}"),
+            peers: Vec::new(),
+            group: None,
+            gossip: None,
+            insecure: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// The address to listen on, `host:port`; port 0 is any free one. The default is loopback,
+    /// port 7464.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = address.into();
+        self
+    }
+
+    /// Adds a line to the address book: `host:port`, resolved anew at each dial. The node's own
+    /// line is ignored.
+    pub fn peer(mut self, name: impl Into<String>, address: impl Into<String>) -> Self {
+        self.peers.push((name.into(), address.into()));
+        self
+    }
+
+    /// The group that this node is a member of.
+    pub fn group(mut self, group: Group) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Takes part in the gossip.
+    pub fn gossip(mut self, gossip: Gossip) -> Self {
+        self.gossip = Some(gossip);
+        self
+    }
+
+    /// Whether the node may listen where other machines reach it: whoever does is trusted.
+    pub fn insecure(mut self, insecure: bool) -> Self {
+        self.insecure = insecure;
+        self
+    }
+
+    /// Other limits than the default ones.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts the node: it listens when this returns, and dials its peers.
+    pub async fn start(self) -> Result<Node, StartError> {
+        crate::driver::start(self.check()?).await
+    }
+}
+
+impl Group {
+    /// A group of these members, in this order.
+    pub fn of<S: Into<String>>(members: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            members: members.into_iter().map(Into::into).collect(),
+            next: None,
+            trigger: Trigger::FirstOfList,
+            mode: Mode::Rest,
+            hold: Duration::from_secs(1),
+            lock: true,
+            order: true,
+        }
+    }
+
+    /// The node that follows this one on the token's ring. The default is the next one of the
+    /// list.
+    pub fn next(mut self, name: impl Into<String>) -> Self {
+        self.next = Some(name.into());
+        self
+    }
+
+    /// When the group is started. By default the first member starts it once it has reached all
+    /// others.
+    pub fn trigger(mut self, trigger: Trigger) -> Self {
+        self.trigger = trigger;
+        self
+    }
+
+    /// How the token moves; what the founder says counts. By default it rests where it was used.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How long this node keeps a circulating token that it has no use for. Default: 1 s.
+    pub fn hold(mut self, hold: Duration) -> Self {
+        self.hold = hold;
+        self
+    }
+
+    /// Whether the group has a lock. Default: yes.
+    pub fn lock(mut self, lock: bool) -> Self {
+        self.lock = lock;
+        self
+    }
+
+    /// Whether the group has an order. Default: yes.
+    pub fn order(mut self, order: bool) -> Self {
+        self.order = order;
+        self
+    }
+}
+
+impl Gossip {
+    /// Gossip with these neighbours, and with whoever has this node among its own.
+    pub fn with_neighbors<S: Into<String>>(neighbors: impl IntoIterator<Item = S>) -> Self {
+        let neighbors = neighbors.into_iter().map(Into::into).collect();
+        Self { neighbors: Some(neighbors), strategy: Strategy::Tree }
+    }
+
+    /// Gossip with every peer that there is a link to.
+    pub fn all_links() -> Self {
+        Self { neighbors: None, strategy: Strategy::Tree }
+    }
+
+    /// How rumors are spread. Default: along a tree.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+}
+
+/// A builder that has been checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: Name,
+    pub(crate) listen: String,
+    pub(crate) insecure: bool,
+    pub(crate) limits: Limits,
+    /// Who may be dialled, and where.
+    pub(crate) book: BTreeMap<NodeId, (Name, String)>,
+    pub(crate) group: Option<GroupPlan>,
+    /// The neighbours, or none: every peer with a link.
+    pub(crate) gossip: Option<(Option<Vec<Name>>, Strategy)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GroupPlan {
+    pub(crate) members: Vec<Name>,
+    pub(crate) next: Option<Name>,
+    pub(crate) trigger: Trigger,
+    pub(crate) mode: Mode,
+    pub(crate) hold: Duration,
+    pub(crate) lock: bool,
+    pub(crate) order: bool,
+}
+
+impl Builder {
+    fn check(self) -> Result<Plan, StartError> {
+        let name = named(&self.name)?;
+        let mut book = BTreeMap::new();
+        for (peer, address) in self.peers {
+            let peer = named(&peer)?;
+            if let Some((other, _)) = book.insert(peer.id(), (peer, address)) {
+                return Err(StartError::ListedTwice(other.to_string()));
+            }
+        }
+        book.remove(&name.id());
+        let group = self.group.map(|group| group.check(&name)).transpose()?;
+        let gossip = match self.gossip {
+            None => None,
+            Some(gossip) => Some((gossip.check(&name, &book)?, gossip.strategy)),
+        };
+        let Self { listen, insecure, limits, .. } = self;
+        Ok(Plan { name, listen, insecure, limits, book, group, gossip })
+    }
+}
+
+impl Group {
+    fn check(self, me: &Name) -> Result<GroupPlan, StartError> {
+        let members = self.members.iter().map(|name| named(name)).collect::<Result<Vec<_>, _>>()?;
+        if members.len() > MEMBERS_MAX {
+            return Err(StartError::TooManyMembers(members.len()));
+        }
+        let mut seen = BTreeMap::new();
+        for member in &members {
+            if seen.insert(member.id(), ()).is_some() {
+                return Err(StartError::ListedTwice(member.to_string()));
+            }
+        }
+        if !seen.contains_key(&me.id()) {
+            return Err(StartError::NotInGroup(me.to_string()));
+        }
+        let next = self.next.as_deref().map(named).transpose()?;
+        if let Some(next) = next.as_ref().filter(|next| !seen.contains_key(&next.id())) {
+            return Err(StartError::UnknownNext(next.to_string()));
+        }
+        let Self { trigger, mode, hold, lock, order, .. } = self;
+        Ok(GroupPlan { members, next, trigger, mode, hold, lock, order })
+    }
+}
+
+impl Gossip {
+    fn check(
+        &self,
+        me: &Name,
+        book: &BTreeMap<NodeId, (Name, String)>,
+    ) -> Result<Option<Vec<Name>>, StartError> {
+        let Some(neighbors) = &self.neighbors else { return Ok(None) };
+        let mut checked = Vec::with_capacity(neighbors.len());
+        for name in neighbors {
+            let name = named(name)?;
+            if name == *me {
+                continue;
+            }
+            if !book.contains_key(&name.id()) {
+                return Err(StartError::UnknownNeighbor(name.to_string()));
+            }
+            checked.push(name);
+        }
+        Ok(Some(checked))
+    }
+}
+
+fn named(name: &str) -> Result<Name, StartError> {
+    Name::new(name).map_err(|source| StartError::Name { name: name.to_owned(), source })
+}

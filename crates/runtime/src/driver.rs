@@ -1,0 +1,582 @@
+//! Drives a node: the only place where its state machine meets time, sockets and callers.
+//!
+//! One thread does everything: it takes one wake-up after the other from a closed list of sources,
+//! gives the core its inputs, and performs the effects in their order. The streams of the peers
+//! are polled right here, so a message passes through no channel and no other task on its way.
+
+mod links;
+mod replies;
+mod start;
+mod timers;
+
+pub(crate) use start::start;
+
+use crate::{
+    gossip::Rumor,
+    multicast::SendError,
+    node::{Event, Installed},
+    request::{Incoming, Publish, Request, Send, SendReply},
+    shared::Shared,
+    transport::{
+        LinkEvent,
+        inbound::{FromPeer, Said},
+    },
+    wire,
+};
+use bytes::Bytes;
+use links::Links;
+use replies::Replies;
+use roundelay_core::{
+    Context, Effect, Input, NodeId, Protocol as _, Rng, Time, detector, founding, gossip,
+    multicast::{self, DELIVERY_OVERHEAD},
+    node::{self, Command, Message, Node, Timer},
+    tokenring,
+};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::{Duration, Instant},
+};
+use timers::Timers;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Sleep, timeout},
+};
+
+/// A batch ends after so many inputs even if more wait.
+const BATCH: usize = 256;
+/// How long the protocols may take to leave.
+const LEAVE: Duration = Duration::from_millis(2_800);
+/// How long what waits for the links may take to be sent when the node stops.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long all connections may then take to end.
+const CLOSE: Duration = Duration::from_millis(700);
+/// Lines about links that may come at once, and the time for one more.
+const LINES: (u32, Duration) = (10, Duration::from_millis(500));
+
+/// Everything that can wake the driver.
+#[derive(Debug)]
+enum Wakeup {
+    /// A handle asks for something; none: the last handle is gone.
+    Request(Option<Request>),
+    /// A link came or went.
+    Link(LinkEvent),
+    /// A peer says something.
+    Peer(FromPeer),
+    /// The application sends a message into the order.
+    Send(Send),
+    /// The application publishes a rumor.
+    Publish(Publish),
+    /// The application has read so many bytes of delivered messages, came, or went.
+    Read(usize),
+    /// It is time for something.
+    Timer,
+}
+
+/// Where wake-ups come from.
+const SOURCES: usize = 6;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Until everything is handed over, or until this time.
+    Leaving(Time),
+    /// Nothing more is done.
+    Over,
+}
+
+/// A node and everything that it is connected to.
+#[derive(Debug)]
+struct Driver {
+    node: Node,
+    rng: Rng,
+    epoch: Instant,
+    now: Time,
+    effects: Vec<Effect<Message, Timer, node::Event>>,
+    timers: Timers<Timer>,
+    links: Links,
+    link_events: mpsc::Receiver<LinkEvent>,
+    incoming: Incoming,
+    replies: Replies,
+    shared: Arc<Shared>,
+    phase: Phase,
+    /// Inputs since the last batch boundary.
+    inputs: usize,
+    /// The source that is asked first, so that none starves.
+    turn: usize,
+    sleep: Pin<Box<Sleep>>,
+    /// Whether the alarm is set: one that has gone off would go off for ever.
+    armed: bool,
+    /// Whether the last handle is gone.
+    hung_up: bool,
+    /// Whether the application reads the delivered messages.
+    reading: bool,
+    /// Delivered bytes that count as read, because nobody reads.
+    unclaimed: usize,
+    lines: Lines,
+    /// Messages of kinds that only a newer version knows.
+    unknown: u64,
+}
+
+/// What ends with the driver.
+#[derive(Debug)]
+struct Ending {
+    /// Closed when all sockets are.
+    all_closed: mpsc::Receiver<()>,
+    /// Dropped to close the listener and the connections of callers.
+    _closing: watch::Sender<()>,
+}
+
+impl Driver {
+    async fn run(mut self, ending: Ending) {
+        self.input(Input::Start(None));
+        while self.phase != Phase::Over {
+            self.fire_due();
+            let wakeup = match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
+                Poll::Ready(wakeup) => wakeup,
+                Poll::Pending => {
+                    // No input waits: the batch ends here.
+                    self.end_batch();
+                    if self.timers.has_boundary() {
+                        continue;
+                    }
+                    self.arm();
+                    poll_fn(|cx| self.poll_wakeup(cx)).await
+                }
+            };
+            self.now = self.time();
+            self.on_wakeup(wakeup);
+            self.count_as_read();
+            if self.inputs >= BATCH {
+                self.end_batch();
+                // The links have something to take, and take it now.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.end_batch();
+        self.close(ending).await;
+    }
+
+    fn time(&self) -> Time {
+        let nanos = self.epoch.elapsed().as_nanos();
+        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// The next wake-up, if there is one now.
+    fn poll_wakeup(&mut self, cx: &mut task::Context<'_>) -> Poll<Wakeup> {
+        self.turn = (self.turn + 1) % SOURCES;
+        for source in 0..SOURCES {
+            let wakeup =
+                match (self.turn + source) % SOURCES {
+                    0 if !self.hung_up => self.incoming.requests.poll_recv(cx).map(|asked| {
+                        Some(Wakeup::Request(asked.map(|(request, _permit)| request)))
+                    }),
+                    1 => self.link_events.poll_recv(cx).map(|event| event.map(Wakeup::Link)),
+                    2 => self.links.poll_inbound(cx).map(|said| Some(Wakeup::Peer(said))),
+                    3 if self.accepts_sends() => {
+                        self.incoming.sends.poll_recv(cx).map(|send| send.map(Wakeup::Send))
+                    }
+                    4 if self.node.accepts_rumors() => self
+                        .incoming
+                        .publications
+                        .poll_recv(cx)
+                        .map(|publish| publish.map(Wakeup::Publish)),
+                    5 => match self.shared.unread.poll_read(cx.waker()) {
+                        Some(bytes) => Poll::Ready(Some(Wakeup::Read(bytes))),
+                        None => Poll::Pending,
+                    },
+                    _ => Poll::Pending,
+                };
+            if let Poll::Ready(Some(wakeup)) = wakeup {
+                return Poll::Ready(wakeup);
+            }
+        }
+        if self.armed && self.sleep.as_mut().poll(cx).is_ready() {
+            self.armed = false;
+            return Poll::Ready(Wakeup::Timer);
+        }
+        Poll::Pending
+    }
+
+    /// Sends wait for the group to be started, and for the window of the order.
+    fn accepts_sends(&self) -> bool {
+        let started = self.shared.installed.borrow().is_some();
+        (started && self.node.accepts_sends()) || self.phase != Phase::Running
+    }
+
+    fn on_wakeup(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Request(Some(request)) => self.on_request(request),
+            Wakeup::Request(None) => {
+                self.hung_up = true;
+                self.on_stop();
+            }
+            Wakeup::Link(event) => self.on_link(event),
+            Wakeup::Peer(from_peer) => self.on_peer(from_peer),
+            Wakeup::Send(send) => self.on_send(send),
+            Wakeup::Publish(Publish { payload, reply }) => {
+                let ticket = self.shared.ticket();
+                self.replies.await_publication(ticket, reply);
+                self.command(Command::Gossip(gossip::Command::Publish { ticket, payload }));
+            }
+            Wakeup::Read(bytes) => self.on_read(bytes),
+            // What is due is fired at each turn.
+            Wakeup::Timer => {}
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Start { reply } => {
+                self.replies.begin_start(reply);
+                self.command(Command::Start);
+                self.replies.end_start();
+            }
+            Request::Lock { lock, ticket, wait, reply } => {
+                self.replies.await_lock(ticket, reply);
+                if self.shared.offers.lock {
+                    self.command(Command::Lock(tokenring::Command::Lock { lock, ticket, wait }));
+                } else {
+                    self.replies.lock_refused(ticket, tokenring::Refusal::NotStarted);
+                }
+            }
+            Request::Unlock { lock, ticket, done } => {
+                if let Some(done) = done {
+                    self.replies.await_release(ticket, done);
+                }
+                self.command(Command::Lock(tokenring::Command::Unlock { lock, ticket }));
+            }
+            // An error says that nobody waits for the answer any more.
+            Request::Status { reply } => drop(reply.send(self.node.status())),
+            Request::History { reply } => {
+                let history = self.node.order().into_iter().flat_map(|order| order.history(1));
+                drop(reply.send(history.cloned().collect()));
+            }
+            Request::Leave if self.phase == Phase::Running => {
+                self.phase = Phase::Leaving(self.now + LEAVE);
+                self.command(Command::Leave);
+            }
+            Request::Leave => {}
+            Request::Stop => self.on_stop(),
+        }
+    }
+
+    fn on_stop(&mut self) {
+        // Who has begun to leave does so even if nobody waits for it.
+        if self.phase == Phase::Running {
+            self.phase = Phase::Over;
+        }
+    }
+
+    fn on_send(&mut self, Send { payload, reply }: Send) {
+        let ticket = self.shared.ticket();
+        if self.shared.installed.borrow().is_none() {
+            // It leaves before the group was started: this message never gets a place.
+            match reply {
+                SendReply::Accepted(reply) => drop(reply.send(Err(SendError::Leaving))),
+                SendReply::Placed(reply) => drop(reply.send(Err(SendError::Leaving))),
+            }
+            return;
+        }
+        match reply {
+            SendReply::Accepted(reply) => self.replies.begin_accept(ticket, reply),
+            SendReply::Placed(reply) => self.replies.await_place(ticket, reply),
+        }
+        self.command(Command::Order(multicast::Command::Send { ticket, payload }));
+        self.replies.end_accept();
+    }
+
+    /// The application has read something, or has come or gone.
+    fn on_read(&mut self, mut bytes: usize) {
+        let reads = self.shared.unread.has_reader();
+        if reads && !self.reading {
+            let from = self.shared.unread.next();
+            for delivery in self.node.order().into_iter().flat_map(|order| order.history(from)) {
+                // Counted as read when it was delivered.
+                self.shared.unread.push(delivery.clone(), 0);
+            }
+        }
+        if !reads && self.reading {
+            bytes += self.shared.unread.clear();
+        }
+        self.reading = reads;
+        if bytes > 0 {
+            self.command(Command::Order(multicast::Command::Read { bytes }));
+        }
+    }
+
+    /// What nobody wants to read does not hold up the senders.
+    fn count_as_read(&mut self) {
+        while self.unclaimed > 0 {
+            let bytes = std::mem::take(&mut self.unclaimed);
+            self.command(Command::Order(multicast::Command::Read { bytes }));
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { peer, life, outbox } => {
+                if self.links.on_up(peer, life, outbox) {
+                    self.input(Input::LinkUp(peer));
+                }
+            }
+            LinkEvent::Down { peer, outbox } => {
+                if self.links.on_down(peer, &outbox) {
+                    self.input(Input::LinkDown(peer));
+                }
+            }
+            LinkEvent::Inbound(arrival) => {
+                self.shared.learn(&arrival.hello.name);
+                if let Some(line) = self.links.on_arrival(*arrival) {
+                    self.line(line);
+                }
+            }
+            LinkEvent::Line(line) => self.line(line),
+        }
+    }
+
+    fn on_peer(&mut self, FromPeer { peer, link, said }: FromPeer) {
+        match said {
+            Said::Messages(messages) => self.on_messages(peer, link, messages),
+            Said::End => self.links.on_end(peer, link),
+            Said::Broken(kind) => {
+                self.links.on_end(peer, link);
+                if kind == io::ErrorKind::ConnectionReset {
+                    self.line(format!("{} reset the connection", self.shared.name_of(peer)));
+                }
+            }
+            Said::Garbage(reason) => self.on_garbage(peer, link, reason),
+        }
+    }
+
+    fn on_messages(&mut self, from: NodeId, link: u64, messages: Vec<Bytes>) {
+        for bytes in messages {
+            match wire::decode(bytes) {
+                Ok(Some(message)) => self.input(Input::Message { from, message }),
+                Ok(None) => self.unknown += 1,
+                Err(error) => return self.on_garbage(from, link, error.to_string()),
+            }
+            if self.inputs >= BATCH {
+                self.end_batch();
+            }
+        }
+    }
+
+    /// A peer says what no peer can say: its link is closed, and it may call again.
+    fn on_garbage(&mut self, peer: NodeId, link: u64, reason: String) {
+        self.line(format!("{} sent garbage: {reason}", self.shared.name_of(peer)));
+        self.links.cut(peer, link, reason);
+    }
+
+    fn command(&mut self, command: Command) {
+        self.input(Input::Command(command));
+    }
+
+    /// Gives the core one input, and performs all effects before anything else.
+    fn input(&mut self, input: Input<Message, Timer, Command>) {
+        self.inputs += 1;
+        let mut effects = std::mem::take(&mut self.effects);
+        self.node.handle(input, &mut Context::new(self.now, &mut self.rng, &mut effects));
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send { to, message } => self.links.send(to.peers(), &message),
+                Effect::SetTimer { timer, after } => self.timers.set(timer, self.now, after),
+                Effect::CancelTimer(timer) => self.timers.cancel(timer),
+                // Without a data directory nothing survives, and nothing is waited for.
+                Effect::Save(_) | Effect::Append(_) => {}
+                Effect::Emit(event) => self.on_event(event),
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn on_event(&mut self, event: node::Event) {
+        match event {
+            node::Event::Peer { peer, state } => self.on_peer_state(peer, state),
+            node::Event::Founding(event) => self.on_founding(event),
+            node::Event::Lock(event) => self.on_lock(event),
+            node::Event::Order(event) => self.on_order(event),
+            node::Event::Gossip(event) => self.on_gossip(event),
+            node::Event::LeaveDone => self.phase = Phase::Over,
+        }
+    }
+
+    fn on_peer_state(&self, peer: NodeId, state: detector::State) {
+        let name = self.shared.name_of(peer);
+        self.shared.events.push(&Event::Peer { peer, name, state }, 0);
+    }
+
+    fn on_founding(&mut self, event: founding::Event) {
+        match &event {
+            founding::Event::Installed { view, founder } => {
+                view.members.iter().for_each(|member| self.shared.learn(&member.name));
+                let founder = view.members[*founder].name.clone();
+                let installed = Installed { view: view.clone(), founder };
+                self.shared.installed.send_replace(Some(view.clone()));
+                self.replies.installed(&installed);
+            }
+            // Who asked for the start tells its user.
+            founding::Event::Refused(error) if self.replies.start_refused(error) => return,
+            _ => {}
+        }
+        self.shared.events.push(&Event::Founding(event), 0);
+    }
+
+    fn on_lock(&mut self, event: tokenring::Event) {
+        use tokenring::Event as Lock;
+        match event {
+            Lock::Granted { ticket, fence, .. } => self.replies.granted(ticket, fence),
+            Lock::Released { ticket, .. } => self.replies.released(ticket),
+            Lock::Refused { ticket, reason, .. } => self.replies.lock_refused(ticket, reason),
+            event => self.shared.events.push(&Event::Lock(event), 0),
+        }
+    }
+
+    fn on_order(&mut self, event: multicast::Event) {
+        use multicast::Event as Order;
+        match event {
+            Order::Delivered(delivery) => {
+                let bytes = delivery.payload.len() + DELIVERY_OVERHEAD;
+                if self.reading {
+                    self.shared.unread.push(delivery, bytes);
+                } else {
+                    self.unclaimed += bytes;
+                }
+            }
+            Order::Sent { ticket, position } => self.replies.sent(ticket, position),
+            Order::Refused { ticket, reason } => {
+                self.replies.send_refused(ticket, reason, &self.shared.limits);
+            }
+            event => self.shared.events.push(&Event::Order(event), 0),
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossip::Event) {
+        match event {
+            gossip::Event::Heard { origin, name, sequence, hops, payload } => {
+                self.shared.learn(&name);
+                let bytes = payload.len();
+                let (origin, life) = (name.to_string(), origin.life);
+                let rumor = Rumor { origin, life, sequence, hops, payload };
+                self.shared.rumors.push(&rumor, bytes);
+            }
+            gossip::Event::Published { ticket, sequence } => {
+                self.replies.published(ticket, sequence);
+            }
+            gossip::Event::Refused { ticket, reason } => {
+                self.replies.publish_refused(ticket, reason, &self.shared.limits);
+            }
+            gossip::Event::NeighborUp(peer) => {
+                self.shared.events.push(&Event::NeighborUp(peer), 0);
+            }
+        }
+    }
+
+    /// Fires what is due.
+    fn fire_due(&mut self) {
+        self.now = self.time();
+        let now = self.now;
+        while let Some(timer) = self.timers.take_due(now) {
+            self.input(Input::Timer(timer));
+        }
+        if matches!(self.phase, Phase::Leaving(deadline) if deadline <= now) {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// The batch boundary: the timers that wait for it fire, and the links take what is for them.
+    fn end_batch(&mut self) {
+        self.now = self.time();
+        for timer in self.timers.take_boundary() {
+            self.input(Input::Timer(timer));
+        }
+        self.inputs = 0;
+        self.links.flush();
+    }
+
+    /// Sets the alarm for the next deadline. One that is too early only wakes for nothing.
+    fn arm(&mut self) {
+        let leaving = match self.phase {
+            Phase::Leaving(deadline) => Some(deadline),
+            Phase::Running | Phase::Over => None,
+        };
+        let next = self.timers.next().into_iter().chain(leaving).min();
+        // With nothing to wait for, looking in once an hour is as good as never.
+        let after = next.map_or(Duration::from_hours(1), |next| next.since(Time::ZERO));
+        let deadline = tokio::time::Instant::from_std(self.epoch + after);
+        if !self.armed || deadline < self.sleep.deadline() {
+            self.sleep.as_mut().reset(deadline);
+            self.armed = true;
+        }
+    }
+
+    fn line(&mut self, line: String) {
+        if let Some(line) = self.lines.admit(line, self.now) {
+            self.shared.events.push(&Event::Link(line), 0);
+        }
+    }
+
+    /// Ends everything in order: what waits is sent, then the links end, then the connections.
+    async fn close(mut self, ending: Ending) {
+        self.links.close_outbound();
+        let drained = poll_fn(|cx| {
+            while self.links.any_outbound() {
+                match self.poll_wakeup(cx) {
+                    Poll::Ready(Wakeup::Link(LinkEvent::Down { peer, outbox })) => {
+                        self.links.on_down(peer, &outbox);
+                    }
+                    Poll::Ready(Wakeup::Request(None)) => self.hung_up = true,
+                    Poll::Ready(_) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        });
+        if timeout(DRAIN, drained).await.is_err() {
+            tracing::debug!("some links did not end in time");
+        }
+        tracing::debug!(dropped = self.links.dropped(), unknown = self.unknown, "the node stops");
+        // The streams of the callers end with this, and then all of their connections.
+        drop(self);
+        let Ending { mut all_closed, _closing } = ending;
+        drop(_closing);
+        if timeout(CLOSE, all_closed.recv()).await.is_err() {
+            tracing::debug!("some connections did not end in time");
+        }
+    }
+}
+
+/// Lets lines through at a bounded rate: strangers cause them.
+#[derive(Debug)]
+struct Lines {
+    left: u32,
+    since: Time,
+    kept_back: u64,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self { left: LINES.0, since: Time::ZERO, kept_back: 0 }
+    }
+
+    fn admit(&mut self, mut line: String, now: Time) -> Option<String> {
+        let earned = now.since(self.since).as_nanos() / LINES.1.as_nanos();
+        if let Some(earned) = u32::try_from(earned).ok().filter(|earned| *earned > 0) {
+            self.left = self.left.saturating_add(earned).min(LINES.0);
+            self.since = now;
+        }
+        if self.left == 0 {
+            self.kept_back += 1;
+            return None;
+        }
+        self.left -= 1;
+        let kept_back = std::mem::take(&mut self.kept_back);
+        if kept_back > 0 {
+            line.push_str(&format!(" ({kept_back} lines like this were kept back)"));
+        }
+        Some(line)
+    }
+}

@@ -1,0 +1,278 @@
+//! The links of a node to its peers: who is dialled, who has called, what waits for whom.
+
+use crate::{
+    transport::{
+        Arrival,
+        dialer::{DialerHandle, Dialing},
+        inbound::{Cut, FromPeer, Inbound},
+        outbox::{Class, Outbox, Pushed},
+    },
+    wire,
+};
+use futures_util::stream::{SelectAll, Stream};
+use rand_core::{Rng as _, SeedableRng as _};
+use roundelay_core::{Life, Name, NodeId, Rng, multicast, node::Message};
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::sync::oneshot;
+
+/// All links of a node.
+#[derive(Debug)]
+pub(crate) struct Links {
+    dialing: Dialing,
+    peers: BTreeMap<NodeId, Peer>,
+    inbound: SelectAll<Inbound>,
+    /// Outboxes with messages that their links do not know of yet.
+    unflushed: Vec<Arc<Outbox>>,
+    rng: Rng,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Peer {
+    name: Name,
+    /// It is in the address book, and dialled whether it calls or not.
+    wanted: bool,
+    dialer: Option<DialerHandle>,
+    out: Option<Outbound>,
+    called: Option<Called>,
+    /// The life for which the link was dialled anew: once each, because of two processes that
+    /// share a name only one is at the address.
+    redialled: Option<Life>,
+}
+
+/// The link on which this node sends.
+#[derive(Debug)]
+struct Outbound {
+    outbox: Arc<Outbox>,
+    life: Life,
+}
+
+/// The link on which the peer sends.
+#[derive(Debug)]
+struct Called {
+    link: u64,
+    life: Life,
+    cut: Arc<Cut>,
+    end: oneshot::Sender<String>,
+}
+
+impl Links {
+    pub(crate) fn new(dialing: Dialing, rng: Rng) -> Self {
+        Self {
+            dialing,
+            peers: BTreeMap::new(),
+            inbound: SelectAll::new(),
+            unflushed: Vec::new(),
+            rng,
+            dropped: 0,
+        }
+    }
+
+    /// Dials a peer of the address book from now on.
+    pub(crate) fn want(&mut self, name: Name, address: String) {
+        let dialer = self.dialing.dial(name.clone(), address, fork(&mut self.rng));
+        self.peers.insert(name.id(), Peer::new(name, true, Some(dialer)));
+    }
+
+    /// Sends a message to those of `to` that there is a link to: encoded once, or not at all.
+    pub(crate) fn send(&mut self, to: &[NodeId], message: &Message) {
+        let class = class(message);
+        let mut encoded = None;
+        for peer in to {
+            let Some(out) = self.peers.get(peer).and_then(|peer| peer.out.as_ref()) else {
+                self.dropped += 1;
+                continue;
+            };
+            let bytes = encoded.get_or_insert_with(|| wire::encode(message)).clone();
+            match out.outbox.push(class, bytes) {
+                Pushed::First => self.unflushed.push(Arc::clone(&out.outbox)),
+                Pushed::Behind => {}
+                Pushed::Dropped => self.dropped += 1,
+            }
+        }
+    }
+
+    /// Lets the links take what was sent since the last time.
+    pub(crate) fn flush(&mut self) {
+        for outbox in self.unflushed.drain(..) {
+            outbox.flush();
+        }
+    }
+
+    /// What has come from any peer.
+    pub(crate) fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<FromPeer> {
+        // The end of a set means that it is empty at the moment.
+        match Pin::new(&mut self.inbound).poll_next(cx) {
+            Poll::Ready(Some(from_peer)) => Poll::Ready(from_peer),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// A link to `peer` stands. Whether the peer was without one before.
+    pub(crate) fn on_up(&mut self, peer: NodeId, life: Life, outbox: Arc<Outbox>) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            // It has gone since it was dialled.
+            outbox.close();
+            return false;
+        };
+        match peer.out.replace(Outbound { outbox, life }) {
+            Some(old) => {
+                old.outbox.close();
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// The link of `outbox` has ended. Whether the peer is without one now.
+    pub(crate) fn on_down(&mut self, id: NodeId, outbox: &Arc<Outbox>) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        let ended = peer.out.take_if(|out| Arc::ptr_eq(&out.outbox, outbox)).is_some();
+        self.forget_if_gone(id);
+        ended
+    }
+
+    /// A peer has called. What people should know about it, if anything.
+    pub(crate) fn on_arrival(&mut self, arrival: Arrival) -> Option<String> {
+        let Arrival { hello, dial, inbound, end } = arrival;
+        let id = hello.name.id();
+        let peer =
+            self.peers.entry(id).or_insert_with(|| Peer::new(hello.name.clone(), false, None));
+        if peer.name != hello.name {
+            // Ids are hashes: of two nodes with the same one, the first counts.
+            let line = format!("{} has the same id as {}: rename one", hello.name, peer.name);
+            // An error says that it has hung up.
+            let _ = end.send(line.clone());
+            return Some(line);
+        }
+        let called = Called { link: inbound.link(), life: hello.life, cut: inbound.cutter(), end };
+        let line =
+            peer.called.replace(called).and_then(|old| old.give_way(&hello.name, hello.life));
+        self.inbound.push(inbound);
+
+        match (&peer.dialer, dial) {
+            (Some(dialer), dial) => {
+                if let Some(dial) = dial.filter(|_| !peer.wanted) {
+                    dialer.readdress(dial);
+                }
+                peer.meet(hello.life);
+            }
+            (None, Some(address)) => {
+                let rng = fork(&mut self.rng);
+                peer.dialer = Some(self.dialing.dial(hello.name, address, rng));
+            }
+            (None, None) => {}
+        }
+        line
+    }
+
+    /// A peer's own link has ended.
+    pub(crate) fn on_end(&mut self, id: NodeId, link: u64) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.called.take_if(|called| called.link == link).is_none() {
+            return;
+        }
+        if !peer.wanted {
+            // Who is in no address book is dialled for as long as it calls.
+            peer.dialer = None;
+            if let Some(out) = &peer.out {
+                out.outbox.close();
+            }
+        }
+        self.forget_if_gone(id);
+    }
+
+    /// Ends a peer's own link, and tells it why.
+    pub(crate) fn cut(&mut self, id: NodeId, link: u64, reason: String) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some(called) = peer.called.take_if(|called| called.link == link) {
+            called.cut.cut();
+            // An error says that it has hung up.
+            let _ = called.end.send(reason);
+        }
+        self.forget_if_gone(id);
+    }
+
+    /// Ends all own links behind what waits for them, and dials no more.
+    pub(crate) fn close_outbound(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.dialer = None;
+            if let Some(out) = &peer.out {
+                out.outbox.close();
+            }
+        }
+    }
+
+    /// Whether any own link still stands.
+    pub(crate) fn any_outbound(&self) -> bool {
+        self.peers.values().any(|peer| peer.out.is_some())
+    }
+
+    /// Messages that were not sent because there was no link, or too much waited for it.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn forget_if_gone(&mut self, id: NodeId) {
+        if let Some(peer) = self.peers.get(&id)
+            && !peer.wanted
+            && peer.out.is_none()
+            && peer.called.is_none()
+        {
+            self.peers.remove(&id);
+        }
+    }
+}
+
+impl Peer {
+    fn new(name: Name, wanted: bool, dialer: Option<DialerHandle>) -> Self {
+        Self { name, wanted, dialer, out: None, called: None, redialled: None }
+    }
+
+    /// The peer has called in this life: reach that life too, if it is another one.
+    fn meet(&mut self, life: Life) {
+        let Some(dialer) = &self.dialer else { return };
+        match &self.out {
+            None => dialer.dial_now(),
+            Some(out) if out.life != life && self.redialled != Some(life) => {
+                self.redialled = Some(life);
+                dialer.dial_anew();
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Called {
+    /// Makes way for a newer link of the same name.
+    fn give_way(self, name: &Name, life: Life) -> Option<String> {
+        self.cut.cut();
+        // An error says that it has hung up.
+        let _ = self.end.send("a newer link has taken its place".to_owned());
+        (self.life != life)
+            .then(|| format!("{name} called as another process: the older link is closed"))
+    }
+}
+
+/// Which queue a message waits in.
+fn class(message: &Message) -> Class {
+    match message {
+        Message::Order(multicast::Message { body: multicast::Body::Data { .. }, .. })
+        | Message::Gossip(_) => Class::Bulk,
+        Message::Detector(_) | Message::Founding(_) | Message::Lock(_) | Message::Order(_) => {
+            Class::Urgent
+        }
+    }
+}
+
+/// A generator of its own for a task.
+pub(super) fn fork(rng: &mut Rng) -> Rng {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    Rng::from_seed(seed)
+}

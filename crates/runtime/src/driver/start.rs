@@ -1,0 +1,253 @@
+//! How the thread of a node begins and ends.
+
+use super::{Driver, Ending, Lines, Links, Phase, Replies, Timers};
+use crate::{
+    builder::{GroupPlan, Plan, StartError},
+    node::Node,
+    request::Requests,
+    shared::{Offers, Shared},
+    transport::{Identity, dialer::Dialing, lingering::OpenSockets, listener::Listener, socket},
+};
+use rand_core::SeedableRng as _;
+use roundelay_core::{
+    Life, Name, NodeId, Rng, Time, detector, founding,
+    gossip::{self, Neighbors},
+    multicast, node, tokenring,
+};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread, time::Instant};
+use tokio::{
+    net::{TcpListener, lookup_host},
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
+
+/// Events of links that may wait for the driver.
+const LINK_EVENTS_MAX: usize = 256;
+
+/// Starts the thread of a node, and returns once it listens.
+pub(crate) async fn start(plan: Plan) -> Result<Node, StartError> {
+    let (ready, started) = oneshot::channel();
+    thread::Builder::new()
+        .name(format!("roundelay-{}", plan.name))
+        .spawn(move || run(plan, ready))
+        .map_err(StartError::System)?;
+    let gone = || Err(StartError::System(io::Error::other("the thread of the node ended")));
+    started.await.unwrap_or_else(|_| gone())
+}
+
+fn run(plan: Plan, ready: oneshot::Sender<Result<Node, StartError>>) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(StartError::System(error)))),
+    };
+    runtime.block_on(async {
+        match prepare(plan).await {
+            Ok(prepared) => {
+                let Prepared { node, driver, ending, stops } = prepared;
+                // If the caller has gone, the node is dropped here, and that stops the driver.
+                drop(ready.send(Ok(node)));
+                driver.run(ending).await;
+                drop(stops);
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+    // Name look-ups under way are not waited for.
+    runtime.shutdown_background();
+}
+
+/// Tells everyone that the node has stopped, even if its thread panics.
+struct Stops(Arc<Shared>);
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+struct Prepared {
+    node: Node,
+    driver: Driver,
+    ending: Ending,
+    stops: Stops,
+}
+
+async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
+    let mut rng = Rng::from_seed(random()?);
+    let life = Life(u128::from_be_bytes(random()?));
+
+    let (listener, address) = listen(&plan).await?;
+    let me = Identity { name: plan.name.clone(), life, listen: address.to_string() };
+    let offers = Offers {
+        lock: plan.group.as_ref().is_some_and(|group| group.lock),
+        order: plan.group.as_ref().is_some_and(|group| group.order),
+        gossip: plan.gossip.is_some(),
+    };
+    let names = known_names(&plan);
+    let shared = Shared::new(plan.name.clone(), address, plan.limits.clone(), offers, names);
+    let shared = Arc::new(shared);
+    let (requests, incoming) = Requests::new();
+    let node = Node::new(Arc::clone(&shared), requests);
+    let stops = Stops(Arc::clone(&shared));
+    let epoch = Instant::now();
+    let (links, link_events, ending) = link(&plan, me, listener, &mut rng);
+    let driver = Driver {
+        node: node::Node::new(config(&plan, life)),
+        rng,
+        epoch,
+        now: Time::ZERO,
+        effects: Vec::new(),
+        timers: Timers::new(),
+        links,
+        link_events,
+        incoming,
+        replies: Replies::default(),
+        shared,
+        phase: Phase::Running,
+        inputs: 0,
+        turn: 0,
+        sleep: Box::pin(tokio::time::sleep_until(epoch.into())),
+        armed: false,
+        hung_up: false,
+        reading: false,
+        unclaimed: 0,
+        lines: Lines::new(),
+        unknown: 0,
+    };
+    Ok(Prepared { node, driver, ending, stops })
+}
+
+/// Random bytes from the system.
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    let filled = getrandom::fill(&mut bytes);
+    filled.map_err(|error| StartError::System(io::Error::other(error.to_string())))?;
+    Ok(bytes)
+}
+
+async fn listen(plan: &Plan) -> Result<(TcpListener, SocketAddr), StartError> {
+    let unresolved = |source| StartError::Resolve { listen: plan.listen.clone(), source };
+    let mut addresses = lookup_host(&plan.listen).await.map_err(unresolved)?;
+    let address = addresses.next().ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))?;
+    if !plan.insecure && !address.ip().to_canonical().is_loopback() {
+        return Err(StartError::NotLoopback(address));
+    }
+    let failed = |source| StartError::Listen { address, source };
+    let listener = socket::listen(address).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Begins to accept and to dial.
+fn link(
+    plan: &Plan,
+    me: Identity,
+    listener: TcpListener,
+    rng: &mut Rng,
+) -> (Links, mpsc::Receiver<super::LinkEvent>, Ending) {
+    let me = Arc::new(me);
+    let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
+    let (open, all_closed) = OpenSockets::new();
+    let (closing, closed) = watch::channel(());
+    let accepting = Listener {
+        me: Arc::clone(&me),
+        events: events.clone(),
+        open: open.clone(),
+        connections_max: plan.limits.connections_max,
+        closing: closed,
+    };
+    tokio::spawn(accepting.run(listener));
+    let dialing = Dialing {
+        me,
+        events,
+        open,
+        urgent_bytes_max: plan.limits.urgent_bytes_max,
+        bulk_bytes_max: plan.limits.bulk_bytes_max,
+    };
+    let mut links = Links::new(dialing, super::links::fork(rng));
+    for (name, address) in wanted(plan) {
+        links.want(name, address);
+    }
+    (links, link_events, Ending { all_closed, _closing: closing })
+}
+
+/// Who of the address book is dialled: the members of the group and the neighbours; all, if every
+/// peer is a neighbour.
+fn wanted(plan: &Plan) -> Vec<(Name, String)> {
+    let members = plan.group.iter().flat_map(|group| &group.members);
+    let neighbors = plan.gossip.iter().flat_map(|(neighbors, _)| neighbors).flatten();
+    let mut ids: Vec<NodeId> = members.chain(neighbors).map(Name::id).collect();
+    if matches!(plan.gossip, Some((None, _))) {
+        ids.extend(plan.book.keys());
+    }
+    let entries = plan.book.iter().filter(|(id, _)| ids.contains(id));
+    entries.map(|(_, (name, address))| (name.clone(), address.clone())).collect()
+}
+
+fn known_names(plan: &Plan) -> BTreeMap<NodeId, Name> {
+    let book = plan.book.values().map(|(name, _)| name);
+    let members = plan.group.iter().flat_map(|group| &group.members);
+    let names = book.chain(members).chain([&plan.name]);
+    names.map(|name| (name.id(), name.clone())).collect()
+}
+
+fn config(plan: &Plan, life: Life) -> node::Config {
+    let limits = &plan.limits;
+    let gossip = plan.gossip.as_ref().map(|(neighbors, strategy)| gossip::Config {
+        name: plan.name.clone(),
+        life,
+        neighbors: match neighbors {
+            Some(names) => Neighbors::Listed(names.iter().map(Name::id).collect()),
+            None => Neighbors::AllLinks,
+        },
+        strategy: *strategy,
+        rumor_bytes_max: limits.rumor_bytes_max,
+        retention_age: limits.retention_age,
+        retention_bytes: limits.retention_bytes,
+        round: limits.round,
+        anti_entropy: limits.anti_entropy,
+        origins_max: limits.origins_max,
+    });
+    node::Config {
+        name: plan.name.clone(),
+        life,
+        detector: detector::Config { heartbeat: limits.heartbeat, suspect_min: limits.suspect_min },
+        group: plan.group.as_ref().map(|group| group_config(plan, group, life)),
+        gossip,
+    }
+}
+
+fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig {
+    let limits = &plan.limits;
+    let me = plan.name.id();
+    node::GroupConfig {
+        founding: founding::Config {
+            name: plan.name.clone(),
+            life,
+            list: group.members.clone(),
+            next: group.next.clone(),
+            trigger: group.trigger,
+            mode: group.mode,
+        },
+        lock: group.lock.then(|| tokenring::Config {
+            me,
+            hold: group.hold,
+            turn: limits.turn,
+            waiters_max: limits.waiters_max,
+            locks_max: limits.locks_max,
+            repeat: limits.lock_repeat,
+            try_timeout: limits.try_timeout,
+        }),
+        order: group.order.then(|| multicast::Config {
+            me,
+            message_bytes_max: limits.message_bytes_max,
+            fragment_bytes: limits.fragment_bytes,
+            unstable_bytes_max: limits.unstable_bytes_max,
+            unread_bytes_max: limits.unread_bytes_max,
+            history_messages_max: limits.history_messages_max,
+            history_bytes_max: limits.history_bytes_max,
+            heartbeat: limits.multicast_heartbeat,
+            repeat: limits.multicast_repeat,
+        }),
+    }
+}

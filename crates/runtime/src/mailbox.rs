@@ -1,0 +1,218 @@
+//! Bounded queues from the driver's thread to whoever reads: events, rumors, deliveries.
+
+use futures_util::task::AtomicWaker;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
+};
+
+/// What a reader takes out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken<T> {
+    /// The next item, and what it was counted as.
+    Item(T, usize),
+    /// So many items were dropped here, because the reader did not keep up.
+    Missed(u64),
+}
+
+/// A bounded queue with one reader. When it is full, the oldest items are dropped and counted.
+pub(crate) struct Mailbox<T> {
+    state: Mutex<State<T>>,
+    reader: AtomicWaker,
+    items_max: usize,
+    bytes_max: usize,
+}
+
+struct State<T> {
+    items: VecDeque<(T, usize)>,
+    bytes: usize,
+    missed: u64,
+    closed: bool,
+}
+
+impl<T> Mailbox<T> {
+    /// An empty mailbox for at most `items_max` items that count at most `bytes_max` bytes.
+    pub(crate) fn new(items_max: usize, bytes_max: usize) -> Self {
+        let state = State { items: VecDeque::new(), bytes: 0, missed: 0, closed: false };
+        Self { state: Mutex::new(state), reader: AtomicWaker::new(), items_max, bytes_max }
+    }
+
+    /// Adds an item that counts as `bytes`, and drops the oldest ones if there are too many.
+    pub(crate) fn push(&self, item: T, bytes: usize) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        state.items.push_back((item, bytes));
+        state.bytes = state.bytes.saturating_add(bytes);
+        while state.items.len() > self.items_max
+            || (state.bytes > self.bytes_max && state.items.len() > 1)
+        {
+            let (_, bytes) = state.items.pop_front().expect("more items than the limit");
+            state.bytes -= bytes;
+            state.missed += 1;
+        }
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Ends the stream behind what is in it.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.reader.wake();
+    }
+
+    /// Forgets everything that has not been read, and returns what it counted as.
+    pub(crate) fn clear(&self) -> usize {
+        let mut state = self.lock();
+        state.items.clear();
+        state.missed = 0;
+        std::mem::take(&mut state.bytes)
+    }
+
+    /// Whether everything has been read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
+    /// The next item, if there is one; none at all after the end.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Taken<T>>> {
+        if let Some(taken) = self.take() {
+            return Poll::Ready(taken);
+        }
+        self.reader.register(cx.waker());
+        // Again: an item may have come before the waker was there to be woken.
+        self.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take(&self) -> Option<Option<Taken<T>>> {
+        let mut state = self.lock();
+        if state.missed > 0 {
+            return Some(Some(Taken::Missed(std::mem::take(&mut state.missed))));
+        }
+        match state.items.pop_front() {
+            Some((item, bytes)) => {
+                state.bytes -= bytes;
+                Some(Some(Taken::Item(item, bytes)))
+            }
+            None => state.closed.then_some(None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing in here can panic half-way, so a poisoned lock guards a sound state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Mailbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+/// All who want to hear something, each with a mailbox of its own.
+pub(crate) struct Subscribers<T> {
+    mailboxes: Mutex<Mailboxes<T>>,
+}
+
+struct Mailboxes<T> {
+    open: Vec<Weak<Mailbox<T>>>,
+    closed: bool,
+}
+
+impl<T: Clone> Subscribers<T> {
+    pub(crate) fn new() -> Self {
+        Self { mailboxes: Mutex::new(Mailboxes { open: Vec::new(), closed: false }) }
+    }
+
+    /// A mailbox that gets everything from now on, for as long as somebody holds it.
+    pub(crate) fn subscribe(&self, items_max: usize, bytes_max: usize) -> Arc<Mailbox<T>> {
+        let mailbox = Arc::new(Mailbox::new(items_max, bytes_max));
+        let mut mailboxes = self.lock();
+        if mailboxes.closed {
+            mailbox.close();
+        } else {
+            mailboxes.open.push(Arc::downgrade(&mailbox));
+        }
+        mailbox
+    }
+
+    /// Gives `item`, which counts as `bytes`, to everyone.
+    pub(crate) fn push(&self, item: &T, bytes: usize) {
+        self.lock().open.retain(|mailbox| match mailbox.upgrade() {
+            Some(mailbox) => {
+                mailbox.push(item.clone(), bytes);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Ends all streams.
+    pub(crate) fn close(&self) {
+        let mut mailboxes = self.lock();
+        mailboxes.closed = true;
+        for mailbox in mailboxes.open.drain(..) {
+            if let Some(mailbox) = mailbox.upgrade() {
+                mailbox.close();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mailboxes<T>> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Subscribers<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribers").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::task::noop_waker_ref;
+
+    fn taken<T>(mailbox: &Mailbox<T>) -> Poll<Option<Taken<T>>> {
+        mailbox.poll(&mut Context::from_waker(noop_waker_ref()))
+    }
+
+    #[test]
+    fn a_reader_that_lags_is_told_how_much_it_missed() {
+        let mailbox = Mailbox::new(3, 100);
+        (0..5).for_each(|n| mailbox.push(n, 1));
+        assert_eq!(taken(&mailbox), Poll::Ready(Some(Taken::Missed(2))));
+        for n in 2..5 {
+            assert_eq!(taken(&mailbox), Poll::Ready(Some(Taken::Item(n, 1))));
+        }
+        assert_eq!(taken(&mailbox), Poll::Pending);
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_one_item_always_fits() {
+        let mailbox = Mailbox::new(100, 10);
+        mailbox.push('a', 6);
+        mailbox.push('b', 6);
+        assert_eq!(taken(&mailbox), Poll::Ready(Some(Taken::Missed(1))));
+        mailbox.push('c', 60);
+        assert_eq!(taken(&mailbox), Poll::Ready(Some(Taken::Missed(1))));
+        assert_eq!(taken(&mailbox), Poll::Ready(Some(Taken::Item('c', 60))));
+    }
+
+    #[test]
+    fn the_end_comes_behind_what_was_said_before() {
+        let subscribers = Subscribers::new();
+        let mailbox = subscribers.subscribe(10, 100);
+        subscribers.push(&1, 1);
+        subscribers.close();
+        subscribers.push(&2, 1);
+        assert_eq!(taken(&mailbox), Poll::Ready(Some(Taken::Item(1, 1))));
+        assert_eq!(taken(&mailbox), Poll::Ready(None));
+        assert_eq!(taken(&subscribers.subscribe(10, 100)), Poll::Ready(None));
+    }
+}

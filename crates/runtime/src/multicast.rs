@@ -1,0 +1,219 @@
+//! The order as an application uses it.
+
+use crate::{
+    builder::Limits,
+    mailbox::{Mailbox, Taken},
+    node::Node,
+    request::{Send, SendReply},
+    shared::Shared,
+};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::task::AtomicWaker;
+use roundelay_core::multicast::{Delivery, Refusal};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+use tokio::sync::oneshot;
+
+/// Why a message was not sent. Unless a variant says otherwise it is not in the order, and never
+/// will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// This node takes part in no order.
+    #[error("this node takes part in no order")]
+    NoOrder,
+    /// The message is larger than the limit.
+    #[error("the message is larger than {limit} bytes")]
+    TooLarge {
+        /// The largest message, in bytes.
+        limit: usize,
+    },
+    /// This node's share of the undelivered bytes is used up, and waiting does not help: the
+    /// message alone is larger than the share.
+    #[error("the message does not fit into this member's window")]
+    WindowFull,
+    /// This node is leaving the order.
+    #[error("this node is leaving the order")]
+    Leaving,
+    /// The node stopped. If the message had been accepted, it may be in the order all the same.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+impl SendError {
+    pub(crate) fn from_refusal(refusal: Refusal, limits: &Limits) -> Self {
+        match refusal {
+            Refusal::NotStarted => Self::NoOrder,
+            Refusal::TooLarge => Self::TooLarge { limit: limits.message_bytes_max },
+            Refusal::WindowFull => Self::WindowFull,
+            Refusal::Leaving => Self::Leaving,
+        }
+    }
+}
+
+/// Sends messages into the one order.
+#[derive(Clone, Debug)]
+pub struct Multicast {
+    pub(crate) node: Node,
+}
+
+impl Multicast {
+    /// Sends a message and waits until it has its place in the order, which then never changes: a
+    /// strict majority of the members has it. Returns that place, counted from 1.
+    ///
+    /// Waits for the group to be started, and for the window. A caller that gives up before the
+    /// message is accepted has not sent it; afterwards it is sent all the same.
+    pub async fn send(&self, payload: impl Into<Bytes>) -> Result<u64, SendError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(payload.into(), SendReply::Placed(reply)).await?;
+        answer.await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    /// Sends a message and returns as soon as it is accepted: it will be delivered unless this
+    /// node stops before another one has it.
+    pub async fn submit(&self, payload: impl Into<Bytes>) -> Result<(), SendError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(payload.into(), SendReply::Accepted(reply)).await?;
+        answer.await.unwrap_or(Err(SendError::Stopped))
+    }
+
+    async fn enqueue(&self, payload: Bytes, reply: SendReply) -> Result<(), SendError> {
+        let shared = self.node.shared();
+        if !shared.offers.order {
+            return Err(SendError::NoOrder);
+        }
+        let limit = shared.limits.message_bytes_max;
+        if payload.len() > limit {
+            return Err(SendError::TooLarge { limit });
+        }
+        let sends = &self.node.requests().sends;
+        sends.send(Send { payload, reply }).await.map_err(|_| SendError::Stopped)
+    }
+}
+
+/// The messages of the order as they are delivered here: the back-pressure of a slow reader
+/// reaches the senders.
+#[derive(Debug)]
+pub struct Deliveries {
+    shared: Arc<Shared>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.unread.readers.fetch_add(1, Ordering::AcqRel);
+        shared.unread.tell_driver();
+        Self { shared }
+    }
+
+    /// The next message; none after the node has stopped.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        std::future::poll_fn(|cx| self.shared.unread.poll(cx)).await
+    }
+}
+
+impl Stream for Deliveries {
+    type Item = Delivery;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.shared.unread.poll(cx)
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        // Without a reader everything counts as read again, else nobody could send any more.
+        self.shared.unread.readers.fetch_sub(1, Ordering::AcqRel);
+        self.shared.unread.tell_driver();
+    }
+}
+
+/// Delivered messages on their way to the application.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    mailbox: Mailbox<Delivery>,
+    /// How many [`Deliveries`] exist.
+    readers: AtomicUsize,
+    /// Bytes that have been read and not been reported to the core.
+    read: AtomicUsize,
+    /// The driver is told of them when there are so many, or when everything has been read.
+    report: usize,
+    /// The position behind the last message that was read.
+    next: AtomicU64,
+    /// Whether the driver has something to look at.
+    changed: AtomicBool,
+    driver: AtomicWaker,
+}
+
+impl Unread {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            // The core's limit of unread bytes bounds it.
+            mailbox: Mailbox::new(usize::MAX, usize::MAX),
+            readers: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            report: (limits.unread_bytes_max / 4).min(256 * 1024),
+            next: AtomicU64::new(1),
+            changed: AtomicBool::new(false),
+            driver: AtomicWaker::new(),
+        }
+    }
+
+    /// Adds a message that counts as `bytes`: nothing if the core counts it as read already.
+    pub(crate) fn push(&self, delivery: Delivery, bytes: usize) {
+        self.mailbox.push(delivery, bytes);
+    }
+
+    /// Whether anyone reads.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.readers.load(Ordering::Acquire) > 0
+    }
+
+    /// The position that the reader needs next.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Forgets what nobody will read, and returns the bytes that it counted as.
+    pub(crate) fn clear(&self) -> usize {
+        self.mailbox.clear()
+    }
+
+    /// The bytes that were read since the last call, once there is something to report.
+    pub(crate) fn poll_read(&self, waker: &Waker) -> Option<usize> {
+        if !self.changed.load(Ordering::Acquire) {
+            self.driver.register(waker);
+        }
+        self.changed.swap(false, Ordering::AcqRel).then(|| self.read.swap(0, Ordering::AcqRel))
+    }
+
+    /// Ends the stream.
+    pub(crate) fn close(&self) {
+        self.mailbox.close();
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        match std::task::ready!(self.mailbox.poll(cx)) {
+            Some(Taken::Item(delivery, bytes)) => {
+                self.next.store(delivery.position + 1, Ordering::Release);
+                let read = self.read.fetch_add(bytes, Ordering::AcqRel) + bytes;
+                if read > 0 && (read >= self.report || self.mailbox.is_empty()) {
+                    self.tell_driver();
+                }
+                Poll::Ready(Some(delivery))
+            }
+            Some(Taken::Missed(_)) => unreachable!("this mailbox drops nothing"),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn tell_driver(&self) {
+        self.changed.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+}

@@ -1,0 +1,257 @@
+//! The handle of a running node.
+
+use crate::{
+    builder::Builder,
+    gossip::{PublishError, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
+    lock::{self, Guard, LockError},
+    mailbox::{Mailbox, Taken},
+    multicast::{Deliveries, Multicast},
+    request::{Publish, Request, Requests, Stopped},
+    shared::Shared,
+};
+use bytes::Bytes;
+use futures_core::Stream;
+use roundelay_core::{
+    Name, NodeId, View, detector, founding,
+    multicast::{self, Delivery},
+    node::Status,
+    tokenring::{self, LockName, Wait},
+};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::sync::oneshot;
+
+/// How many events a reader may leave unread before it misses some.
+const UNREAD_EVENTS_MAX: usize = 4096;
+
+/// A running node. Clones are the same node; when the last one is dropped, guards included, the
+/// node stops without leaving.
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    requests: Requests,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // If nobody listens, it has stopped already.
+        let _ = self.requests.say(Request::Stop);
+    }
+}
+
+/// What happens to a node, for people to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer's state changed.
+    Peer {
+        /// Which peer.
+        peer: NodeId,
+        /// Its name.
+        name: String,
+        /// Its state from now on.
+        state: detector::State,
+    },
+    /// The founding of the group goes on.
+    Founding(founding::Event),
+    /// Of the lock: a circulating token, whom it waits for, who has left.
+    Lock(tokenring::Event),
+    /// Of the order: who has left.
+    Order(multicast::Event),
+    /// This peer is a neighbour in the gossip now.
+    NeighborUp(NodeId),
+    /// Something about a link that is worth a line.
+    Link(String),
+    /// So many events were dropped here, because the reader did not keep up.
+    Missed(u64),
+}
+
+/// What [`Node::events`] returns.
+#[derive(Debug)]
+pub struct Events {
+    mailbox: Arc<Mailbox<Event>>,
+}
+
+/// The group has been founded: a strict majority is active in its view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The view.
+    pub view: View,
+    /// The member that founded it.
+    pub founder: Name,
+}
+
+impl Node {
+    /// A node that will be called `name`, to be set up and started.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder::new(name.into())
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, requests: Requests) -> Self {
+        Self { inner: Arc::new(Inner { shared, requests }) }
+    }
+
+    /// The name of this node.
+    pub fn name(&self) -> &Name {
+        &self.shared().name
+    }
+
+    /// The address that this node listens on.
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.shared().listen
+    }
+
+    /// The name of node `id`, or its number if nobody has told this node its name.
+    pub fn name_of(&self, id: NodeId) -> String {
+        self.shared().name_of(id)
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        Events { mailbox: self.shared().events.subscribe(UNREAD_EVENTS_MAX, usize::MAX) }
+    }
+
+    /// Starts the group from here, and returns once it may be used. While it waits for absent
+    /// members, [`Event::Founding`] says for whom.
+    ///
+    /// An error says that this start did not happen; the group may have been started by another.
+    /// A node that is stopped meanwhile answers [`founding::StartError::NoGroup`].
+    pub async fn start_group(&self) -> Result<Installed, founding::StartError> {
+        self.ask(|reply| Request::Start { reply })
+            .await
+            .unwrap_or(Err(founding::StartError::NoGroup))
+    }
+
+    /// The view in use, if the group has been started.
+    pub fn installed(&self) -> Option<View> {
+        self.shared().installed.borrow().clone()
+    }
+
+    /// Waits for the group to be started. Does not return if this node is in no group, or stops
+    /// before.
+    pub async fn wait_installed(&self) -> View {
+        let mut installed = self.shared().installed.subscribe();
+        let view = installed.wait_for(Option::is_some).await;
+        view.expect("this handle keeps the sender").clone().expect("it waited for one")
+    }
+
+    /// Gets the lock, waiting for as long as it takes. A caller that gives up waits no more.
+    pub fn lock(
+        &self,
+        lock: LockName,
+    ) -> impl Future<Output = Result<Guard, LockError>> + Send + 'static {
+        lock::lock(self.clone(), lock, Wait::Queue)
+    }
+
+    /// Gets the lock if nobody has it.
+    pub fn try_lock(
+        &self,
+        lock: LockName,
+    ) -> impl Future<Output = Result<Guard, LockError>> + Send + 'static {
+        lock::lock(self.clone(), lock, Wait::Try)
+    }
+
+    /// Spreads a rumor, waiting while too many are unconfirmed. Returns its number in this life.
+    pub async fn publish(&self, payload: impl Into<Bytes>) -> Result<u64, PublishError> {
+        if !self.shared().offers.gossip {
+            return Err(PublishError::NoGossip);
+        }
+        let payload = payload.into();
+        let limit = self.shared().limits.rumor_bytes_max;
+        if payload.len() > limit {
+            return Err(PublishError::TooLarge { limit });
+        }
+        let (reply, answer) = oneshot::channel();
+        let publications = &self.requests().publications;
+        let sent = publications.send(Publish { payload, reply }).await;
+        sent.map_err(|_| PublishError::Stopped)?;
+        answer.await.unwrap_or(Err(PublishError::Stopped))
+    }
+
+    /// The rumors that are heard from now on.
+    pub fn subscribe(&self) -> Rumors {
+        let rumors = &self.shared().rumors;
+        Rumors { mailbox: rumors.subscribe(UNREAD_RUMORS_MAX, UNREAD_RUMOR_BYTES_MAX) }
+    }
+
+    /// The way to send into the one order.
+    pub fn multicast(&self) -> Multicast {
+        Multicast { node: self.clone() }
+    }
+
+    /// The messages of the order: from the first one, as far as they are retained, or from where
+    /// an earlier reader stopped. Until somebody asks for them, they count as read.
+    pub fn deliveries(&self) -> Deliveries {
+        Deliveries::new(Arc::clone(self.shared()))
+    }
+
+    /// The retained messages of the order; none once the node has stopped.
+    pub async fn history(&self) -> Vec<Delivery> {
+        self.ask(|reply| Request::History { reply }).await.unwrap_or_default()
+    }
+
+    /// What people may look at; empty once the node has stopped.
+    pub async fn status(&self) -> Status {
+        let stopped =
+            Status { peers: Vec::new(), founding: None, lock: None, order: None, gossip: None };
+        self.ask(|reply| Request::Status { reply }).await.unwrap_or(stopped)
+    }
+
+    /// Hands everything over, says goodbye and stops: at most 4 seconds. From then on everything
+    /// else answers that the node has stopped.
+    pub async fn leave(&self) {
+        // An error says that it has stopped, or that nobody can be asked any more.
+        let _ = self.requests().say(Request::Leave);
+        let mut stopped = self.shared().stopped.subscribe();
+        stopped.wait_for(|stopped| *stopped).await.expect("this handle keeps the sender");
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.inner.requests
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.requests().ask(request(reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+impl Events {
+    /// The next event; none after the node has stopped.
+    pub async fn next(&mut self) -> Option<Event> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.mailbox.poll(cx).map(|taken| {
+            Some(match taken? {
+                Taken::Item(event, _) => event,
+                Taken::Missed(events) => Event::Missed(events),
+            })
+        })
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll(cx)
+    }
+}

@@ -1,0 +1,107 @@
+//! What the handles ask of the driver.
+
+use crate::{gossip::PublishError, lock::LockError, multicast::SendError, node::Installed};
+use bytes::Bytes;
+use roundelay_core::{
+    founding,
+    multicast::Delivery,
+    node::Status,
+    tokenring::{LockName, Wait},
+};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+/// How many requests may be on their way to the driver.
+const REQUESTS_MAX: usize = 1024;
+
+/// A request that needs no window.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Found the group from here.
+    Start { reply: oneshot::Sender<Result<Installed, founding::StartError>> },
+    /// Get a lock.
+    Lock { lock: LockName, ticket: u64, wait: Wait, reply: oneshot::Sender<Result<u64, LockError>> },
+    /// Release it, or stop waiting.
+    Unlock { lock: LockName, ticket: u64, done: Option<oneshot::Sender<()>> },
+    /// Look at everything.
+    Status { reply: oneshot::Sender<Status> },
+    /// Look at the retained messages of the order.
+    History { reply: oneshot::Sender<Vec<Delivery>> },
+    /// Leave, then stop.
+    Leave,
+    /// Stop without leaving.
+    Stop,
+}
+
+/// A message for the order: taken only while the order accepts one.
+#[derive(Debug)]
+pub(crate) struct Send {
+    pub(crate) payload: Bytes,
+    pub(crate) reply: SendReply,
+}
+
+/// When a sender wants to hear of its message.
+#[derive(Debug)]
+pub(crate) enum SendReply {
+    /// As soon as it is accepted.
+    Accepted(oneshot::Sender<Result<(), SendError>>),
+    /// When it has its place in the order.
+    Placed(oneshot::Sender<Result<u64, SendError>>),
+}
+
+/// A rumor: taken only while the gossip accepts one.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) payload: Bytes,
+    pub(crate) reply: oneshot::Sender<Result<u64, PublishError>>,
+}
+
+/// The way to the driver.
+///
+/// Requests go through one channel, so that an unlock never overtakes its lock. It has no limit of
+/// its own because a guard that is dropped cannot wait; what bounds it is that a request waits for
+/// a permit, and that there is one unlock at most for each of those.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests {
+    queue: mpsc::UnboundedSender<(Request, Option<OwnedSemaphorePermit>)>,
+    permits: Arc<Semaphore>,
+    pub(crate) sends: mpsc::Sender<Send>,
+    pub(crate) publications: mpsc::Sender<Publish>,
+}
+
+/// The driver's ends.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) requests: mpsc::UnboundedReceiver<(Request, Option<OwnedSemaphorePermit>)>,
+    pub(crate) sends: mpsc::Receiver<Send>,
+    pub(crate) publications: mpsc::Receiver<Publish>,
+}
+
+/// The driver is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopped;
+
+impl Requests {
+    /// A way to the driver, and its ends.
+    pub(crate) fn new() -> (Self, Incoming) {
+        let (queue, requests) = mpsc::unbounded_channel();
+        let (sends, sends_end) = mpsc::channel(256);
+        let (publications, publications_end) = mpsc::channel(256);
+        let permits = Arc::new(Semaphore::new(REQUESTS_MAX));
+        (
+            Self { queue, permits, sends, publications },
+            Incoming { requests, sends: sends_end, publications: publications_end },
+        )
+    }
+
+    /// Asks for something, once there is room for it.
+    pub(crate) async fn ask(&self, request: Request) -> Result<(), Stopped> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Stopped)?;
+        self.queue.send((request, Some(permit))).map_err(|_| Stopped)
+    }
+
+    /// Says something that cannot wait: an unlock, a stop.
+    pub(crate) fn say(&self, request: Request) -> Result<(), Stopped> {
+        self.queue.send((request, None)).map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,339 @@
+//! Bytes to messages, and nothing that is not one.
+
+use super::{Hello, MESSAGE_BYTES_MAX, Welcome, WireError, v1};
+use bytes::Bytes;
+use prost::Message as _;
+use roundelay_core::{
+    Life, Member, Name, NodeId, View, detector, founding, gossip, multicast,
+    node::Message,
+    tokenring::{self, LockName, Mode},
+    view::MEMBERS_MAX,
+};
+
+/// Longest address in a Hello, in bytes: a DNS name and a port.
+const ADDRESS_BYTES_MAX: usize = 262;
+
+type Checked<T> = Result<T, WireError>;
+/// None is a kind of message that this version does not know: it is skipped.
+type Known<T> = Result<Option<T>, WireError>;
+
+/// The message in these bytes, or none if a newer version has said something unknown.
+pub(crate) fn decode(bytes: Bytes) -> Known<Message> {
+    use v1::message::Kind;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(WireError::TooLarge(bytes.len()));
+    }
+    let Some(kind) = v1::Message::decode(bytes)?.kind else { return Ok(None) };
+    Ok(match kind {
+        Kind::Detector(message) => to_detector(&message).map(Message::Detector),
+        Kind::Founding(message) => to_founding(message)?.map(Message::Founding),
+        Kind::Lock(message) => to_lock(message)?.map(Message::Lock),
+        Kind::Order(message) => to_order(message)?.map(Message::Order),
+        Kind::Gossip(message) => to_gossip(message)?.map(Message::Gossip),
+    })
+}
+
+pub(crate) fn decode_hello(hello: v1::Hello) -> Checked<Hello> {
+    check(hello.listen.len() <= ADDRESS_BYTES_MAX, "address")?;
+    check(!hello.listen.chars().any(|c| c.is_control() || c.is_whitespace()), "address")?;
+    Ok(Hello {
+        name: to_name(&hello.name)?,
+        life: to_life(&hello.life)?,
+        callee: to_name(&hello.callee)?,
+        listen: hello.listen,
+    })
+}
+
+pub(crate) fn decode_welcome(welcome: &v1::Welcome) -> Checked<Welcome> {
+    Ok(Welcome { name: to_name(&welcome.name)?, life: to_life(&welcome.life)? })
+}
+
+fn check(holds: bool, field: &'static str) -> Checked<()> {
+    if holds { Ok(()) } else { Err(WireError::Field(field)) }
+}
+
+fn required<T>(field: Option<T>, name: &'static str) -> Checked<T> {
+    field.ok_or(WireError::Field(name))
+}
+
+fn to_name(name: &str) -> Checked<Name> {
+    Name::new(name).map_err(|_| WireError::Field("name"))
+}
+
+fn to_life(life: &[u8]) -> Checked<Life> {
+    let bytes = life.try_into().map_err(|_| WireError::Field("life"))?;
+    Ok(Life(u128::from_be_bytes(bytes)))
+}
+
+fn to_lock_name(lock: &str) -> Checked<LockName> {
+    LockName::new(lock).ok_or(WireError::Field("lock name"))
+}
+
+/// A position in a view.
+fn to_position(position: u32) -> Checked<u16> {
+    let fits = u16::try_from(position).ok().filter(|p| usize::from(*p) < MEMBERS_MAX);
+    fits.ok_or(WireError::Field("position"))
+}
+
+/// One number per member.
+fn to_vector(vector: Vec<u64>) -> Checked<Vec<u64>> {
+    check(vector.len() <= MEMBERS_MAX, "vector").map(|()| vector)
+}
+
+fn to_detector(message: &v1::Detector) -> Option<detector::Message> {
+    use v1::detector::Body;
+    Some(match message.body.as_ref()? {
+        Body::Heartbeat(_) => detector::Message::Heartbeat,
+        Body::Goodbye(_) => detector::Message::Goodbye,
+    })
+}
+
+fn to_founding(message: v1::Founding) -> Known<founding::Message> {
+    use founding::Message as Core;
+    use v1::founding::Body;
+    let Some(body) = message.body else { return Ok(None) };
+    Ok(Some(match body {
+        Body::Walk(walk) => {
+            check(walk.path.len() <= MEMBERS_MAX, "path")?;
+            Core::Walk {
+                start: founding::Start { index: to_position(walk.index)?, run: walk.run },
+                digest: walk.digest,
+                path: walk.path.iter().map(to_step).collect::<Checked<_>>()?,
+            }
+        }
+        Body::Refuse(refuse) => match refuse.reason {
+            Some(reason) => Core::Refuse { run: refuse.run, reason: to_refusal(reason)? },
+            None => return Ok(None),
+        },
+        Body::Withdraw(withdraw) => Core::Withdraw { run: withdraw.run },
+        Body::Ask(ask) => Core::Ask { run: ask.run, nonce: ask.nonce },
+        Body::Announce(announce) => {
+            let Some(view) = to_view(required(announce.view, "view")?)? else { return Ok(None) };
+            let founder = to_position(announce.founder)?;
+            check(usize::from(founder) < view.len(), "founder")?;
+            Core::Announce { nonce: announce.nonce, run: announce.run, view, founder }
+        }
+        Body::Active(active) => Core::Active { run: active.run, answer: active.answer },
+    }))
+}
+
+fn to_step(step: &v1::Step) -> Checked<founding::Step> {
+    Ok(founding::Step {
+        position: to_position(step.position)?,
+        life: to_life(&step.life)?,
+        next: to_position(step.next)?,
+    })
+}
+
+fn to_refusal(reason: v1::founding_refuse::Reason) -> Checked<founding::Refusal> {
+    use founding::Refusal;
+    use v1::founding_refuse::Reason;
+    Ok(match reason {
+        Reason::AlreadyStarted(by) => Refusal::AlreadyStarted { by: to_position(by)? },
+        Reason::GaveWay(to) => Refusal::GaveWay { to: to_position(to)? },
+        Reason::OtherList(_) => Refusal::OtherList,
+        Reason::Forgotten(_) => Refusal::Forgotten,
+        Reason::SharedSuccessor(shared) => Refusal::SharedSuccessor {
+            first: to_position(shared.first)?,
+            second: to_position(shared.second)?,
+            next: to_position(shared.next)?,
+        },
+        Reason::LeftOut(out) => {
+            check(out.positions.len() <= MEMBERS_MAX, "positions")?;
+            let positions = out.positions.into_iter().map(to_position);
+            Refusal::LeftOut(positions.collect::<Checked<_>>()?)
+        }
+    })
+}
+
+fn to_view(view: v1::View) -> Known<View> {
+    let Ok(mode) = v1::Mode::try_from(view.mode) else { return Ok(None) };
+    check(view.number > 0, "view number")?;
+    check((1..=MEMBERS_MAX).contains(&view.members.len()), "number of members")?;
+    let members = view.members.iter().map(to_member).collect::<Checked<Vec<_>>>()?;
+    let mut ids: Vec<NodeId> = members.iter().map(|member| member.id).collect();
+    ids.sort_unstable();
+    check(ids.windows(2).all(|pair| pair[0] != pair[1]), "list of members")?;
+
+    check(view.ring.len() == members.len() && view.ring[0] == 0, "ring")?;
+    let mut passed = [false; MEMBERS_MAX];
+    let mut ring = Vec::with_capacity(members.len());
+    for position in view.ring {
+        let position = to_position(position)?;
+        let at = usize::from(position);
+        check(at < members.len() && !std::mem::replace(&mut passed[at], true), "ring")?;
+        ring.push(position);
+    }
+    let mode = match mode {
+        v1::Mode::Rest => Mode::Rest,
+        v1::Mode::Circulate => Mode::Circulate,
+    };
+    Ok(Some(View { number: view.number, members: members.into(), ring: ring.into(), mode }))
+}
+
+fn to_member(member: &v1::Member) -> Checked<Member> {
+    let name = to_name(&member.name)?;
+    Ok(Member {
+        id: name.id(),
+        name,
+        life: to_life(&member.life)?,
+        incarnation: member.incarnation,
+    })
+}
+
+fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
+    use tokenring::Body as Core;
+    use v1::lock::Body;
+    let Some(body) = message.body else { return Ok(None) };
+    let body = match body {
+        Body::Pass(pass) => Core::Pass {
+            number: pass.number,
+            lock: to_lock_name(&pass.lock)?,
+            token: to_token(required(pass.token, "token")?)?,
+        },
+        Body::PassAck(ack) => {
+            check(ack.also.windows(2).all(|pair| pair[0] < pair[1]), "acknowledgement")?;
+            check(ack.also.first().is_none_or(|first| *first > ack.up_to), "acknowledgement")?;
+            Core::PassAck { up_to: ack.up_to, also: ack.also }
+        }
+        Body::Request(asked) => {
+            let (lock, requester, number, hops) = to_request(&asked)?;
+            Core::Request { lock, requester, number, hops }
+        }
+        Body::Recorded(answer) => {
+            Core::Recorded { lock: to_lock_name(&answer.lock)?, number: answer.number }
+        }
+        Body::Try(asked) => {
+            let (lock, requester, number, hops) = to_request(&asked)?;
+            Core::Try { lock, requester, number, hops }
+        }
+        Body::Busy(answer) => {
+            Core::Busy { lock: to_lock_name(&answer.lock)?, number: answer.number }
+        }
+        Body::Leaving(_) => Core::Leaving,
+        Body::LeavingAck(last_pass) => Core::LeavingAck { last_pass },
+        Body::Ask(ask) => Core::Ask { lock: to_lock_name(&ask.lock)? },
+        Body::Answer(answer) => {
+            Core::Answer { lock: to_lock_name(&answer.lock)?, known: answer.known }
+        }
+        Body::Left(member) => Core::Left { member: to_position(member)? },
+        Body::LeftAck(member) => Core::LeftAck { member: to_position(member)? },
+    };
+    Ok(Some(tokenring::Message { view: message.view, body }))
+}
+
+fn to_token(token: v1::Token) -> Checked<tokenring::Token> {
+    check(token.wanted.len() == token.served.len(), "token")?;
+    Ok(tokenring::Token {
+        sequence: token.sequence,
+        hops: token.hops,
+        wanted: to_vector(token.wanted)?,
+        served: to_vector(token.served)?,
+    })
+}
+
+fn to_request(request: &v1::LockRequest) -> Checked<(LockName, u16, u64, u16)> {
+    let hops = u16::try_from(request.hops).map_err(|_| WireError::Field("number of hops"))?;
+    let requester = to_position(request.requester)?;
+    Ok((to_lock_name(&request.lock)?, requester, request.number, hops))
+}
+
+fn to_order(message: v1::Order) -> Known<multicast::Message> {
+    use multicast::Body as Core;
+    use v1::order::Body;
+    let Some(body) = message.body else { return Ok(None) };
+    let body = match body {
+        Body::Data(data) => {
+            check(data.index < data.count, "piece")?;
+            Core::Data {
+                sequence: data.sequence,
+                time: data.time,
+                index: data.index,
+                count: data.count,
+                payload: data.payload,
+            }
+        }
+        Body::Clock(clock) => Core::Clock {
+            time: clock.time,
+            after: clock.after,
+            received: to_vector(clock.received)?,
+        },
+        // A range may be empty: that asks for the clock alone.
+        Body::Want(want) => Core::Want { from: want.from, to: want.to },
+        Body::Left(left) => Core::Left {
+            member: to_position(left.member)?,
+            last: left.last,
+            received: to_vector(left.received)?,
+        },
+        Body::LeftAck(member) => Core::LeftAck { member: to_position(member)? },
+    };
+    Ok(Some(multicast::Message { view: message.view, body }))
+}
+
+fn to_gossip(message: v1::Gossip) -> Known<gossip::Message> {
+    use gossip::Message as Core;
+    use v1::gossip::Body;
+    let Some(body) = message.body else { return Ok(None) };
+    Ok(Some(match body {
+        Body::Neighbor(neighbor) => Core::Neighbor { hash: neighbor.hash, answer: neighbor.answer },
+        Body::Rumor(rumor) => match rumor.content {
+            Some(content) => {
+                let origin = to_origin(rumor.origin)?;
+                let content = to_content(content, origin)?;
+                let (sequence, hops) = (rumor.sequence, rumor.hops);
+                Core::Rumor(gossip::Rumor { origin, sequence, hops, content })
+            }
+            None => return Ok(None),
+        },
+        Body::Prune(_) => Core::Prune,
+        Body::Graft(_) => Core::Graft,
+        Body::Known(known) => {
+            Core::Known { origin: to_origin(known.origin)?, sequence: known.sequence }
+        }
+        Body::Hash(hash) => Core::Hash(hash),
+        Body::Digest(digest) => Core::Digest {
+            have: digest.have.into_iter().map(to_have).collect::<Checked<_>>()?,
+            answer: digest.answer,
+        },
+        Body::Want(ranges) => Core::Want(to_ranges(ranges)?),
+        Body::Forgotten(ranges) => Core::Forgotten(to_ranges(ranges)?),
+    }))
+}
+
+fn to_content(content: v1::rumor::Content, from: gossip::Origin) -> Checked<gossip::Content> {
+    Ok(match content {
+        v1::rumor::Content::Record(name) => {
+            let name = to_name(&name)?;
+            check(name.id() == from.node, "name of its origin")?;
+            gossip::Content::Record { name }
+        }
+        v1::rumor::Content::User(payload) => gossip::Content::User(payload),
+    })
+}
+
+fn to_origin(origin: Option<v1::Origin>) -> Checked<gossip::Origin> {
+    let origin = required(origin, "origin")?;
+    Ok(gossip::Origin { node: NodeId::from_raw(origin.node), life: to_life(&origin.life)? })
+}
+
+fn to_have(have: v1::Have) -> Checked<gossip::Have> {
+    let (runs, rest) = have.beyond.as_chunks::<2>();
+    check(rest.is_empty(), "list of runs")?;
+    let mut known = have.up_to;
+    let mut beyond = Vec::with_capacity(runs.len());
+    for &[first, last] in runs {
+        // Not adjacent: number `known` is missing, so a run begins above it.
+        check(first > known && first <= last && last < u64::MAX, "run")?;
+        beyond.push((first, last));
+        known = last + 1;
+    }
+    Ok(gossip::Have { origin: to_origin(have.origin)?, up_to: have.up_to, beyond })
+}
+
+fn to_ranges(ranges: v1::Ranges) -> Checked<Vec<gossip::Range>> {
+    let ranges = ranges.ranges.into_iter().map(|range| {
+        check(range.first <= range.last, "range")?;
+        Ok(gossip::Range { origin: to_origin(range.origin)?, first: range.first, last: range.last })
+    });
+    ranges.collect()
+}
