@@ -235,7 +235,7 @@ impl Bend for LosesRumors {
     fn effects(&mut self, effects: &mut Vec<EffectOf<Node>>) {
         effects.retain(|effect| {
             self.heard += u32::from(is_rumor(effect));
-            !is_rumor(effect) || self.heard % 10 != 0
+            !is_rumor(effect) || !self.heard.is_multiple_of(10)
         });
     }
 }
@@ -259,7 +259,7 @@ impl Bend for DropsTokens {
             self.passes += 1;
             if self.passes > 3 {
                 // Taken for the token of a lock that nobody asks for.
-                *lock = tokenring::LockName::new("nowhere").unwrap();
+                *lock = tokenring::LockName::new("nowhere").expect("a short name");
             }
         }
         vec![input]

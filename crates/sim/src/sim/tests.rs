@@ -60,7 +60,7 @@ impl Protocol for Counter {
                     sequence: number,
                     time: 1,
                     payload: bytes::Bytes::new(),
-                })
+                });
             }
             Input::Command(Order::Save) => cx.save(record()),
             Input::Timer(Alarm::Far)
