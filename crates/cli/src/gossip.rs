@@ -31,7 +31,7 @@ const K: u32 = 3;
 /// How long a neighbour is absent before that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether somebody else has what was said here, when the input has ended.
-const CONFIRM: Duration = Duration::from_millis(50);
+const CONFIRM: Duration = Duration::from_millis(100);
 /// How long texts that have been typed may take to be said when the program is to end.
 const LAST_TEXTS: Duration = Duration::from_millis(300);
 
@@ -71,6 +71,8 @@ pub(crate) async fn run(args: Gossip, mut stage: Stage) -> anyhow::Result<()> {
         node,
         stage,
         said: 0,
+        shown: 0,
+        reached: false,
         heard: 0,
         last: VecDeque::new(),
         patience: Some(tokio::time::sleep(PATIENCE).boxed()),
@@ -171,6 +173,10 @@ struct Talk {
     stay: bool,
     outbox: Outbox<Result<u64, PublishError>>,
     said: u64,
+    /// Those of them that have been shown.
+    shown: u64,
+    /// Whether anybody was linked after the last one.
+    reached: bool,
     heard: u64,
     /// The last rumors.
     last: VecDeque<Rumor>,
@@ -220,15 +226,15 @@ impl Talk {
 
     /// Whether everything has been said, and, with neighbours, one of them has it.
     async fn is_done(&mut self) -> bool {
-        let waits = self.outbox.waiting() > 0 || self.confirm.is_some();
+        let waits = self.outbox.waiting() > 0 || self.shown < self.said || self.confirm.is_some();
         if waits || self.stage.input.has_commands() {
             return false;
         }
-        if self.said == 0 || self.neighbors.is_empty() {
+        if self.said == 0 || self.neighbors.is_empty() || self.node.unconfirmed().await == 0 {
             return true;
         }
-        let unconfirmed = self.node.status().await.gossip.map_or(0, |gossip| gossip.unconfirmed);
-        if unconfirmed == 0 {
+        // Who was there and has gone has probably heard it, but cannot be asked any more.
+        if self.reached && !self.book.is_any_up() {
             return true;
         }
         self.confirm = Some(tokio::time::sleep(CONFIRM).boxed());
@@ -302,7 +308,10 @@ impl Talk {
 
     async fn on_said(&mut self, said: Result<u64, PublishError>) {
         match said {
-            Ok(_) => self.said += 1,
+            Ok(_) => {
+                self.said += 1;
+                self.reached = self.book.is_any_up();
+            }
             Err(error) => self.stage.output.error(format!("not said: {error}")).await,
         }
     }
@@ -321,7 +330,9 @@ impl Talk {
             hops: rumor.hops,
             text: String::from_utf8_lossy(&rumor.payload).into_owned(),
         };
-        if rumor.hops > 0 {
+        if rumor.hops == 0 {
+            self.shown += 1;
+        } else {
             self.heard += 1;
         }
         if self.last.len() == RUMORS_MAX {
@@ -335,6 +346,7 @@ impl Talk {
         match event {
             Event::Peer { peer, state, .. } => {
                 self.book.note(peer, state.into(), &self.stage.output).await;
+                self.reached |= self.book.is_any_up();
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {

@@ -176,7 +176,7 @@ impl Input {
                 Heard::Line(line) => {
                     let before = self.last.replace(line.at);
                     let alone = before.is_none_or(|before| line.at - before > TOGETHER);
-                    let at_once = alone && self.ahead.is_empty() || !self.is_script();
+                    let at_once = alone || !self.is_script();
                     if hold && !(at_once && line.is(quit)) {
                         self.ahead.push_back(line);
                     } else {
@@ -320,7 +320,9 @@ mod tests {
         let now = Instant::now();
         say(&read, "lock", now).await;
         assert_eq!(input.command("quit", false).await, line("lock"));
-        say(&read, "quit", now + Duration::from_secs(1)).await;
+        say(&read, "unlock", now + Duration::from_secs(1)).await;
+        nothing(&mut input, true).await;
+        say(&read, "quit", now + Duration::from_secs(2)).await;
         assert_eq!(input.command("quit", true).await, Command::Quit { at_once: true });
     }
 

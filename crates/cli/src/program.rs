@@ -204,6 +204,11 @@ impl PeerBook {
         self.peers.get(&id).is_some_and(|entry| entry.state == Some(PeerState::Up))
     }
 
+    /// Whether anybody is there.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.peers.values().any(|entry| entry.state == Some(PeerState::Up))
+    }
+
     /// All peers with their addresses; `pushed` adds what gossip knows of them.
     pub(crate) fn lines(&self, pushed: impl Fn(NodeId) -> Option<bool>) -> Vec<PeerLine> {
         let line = |(id, entry): (&NodeId, &Entry)| PeerLine {

@@ -129,6 +129,17 @@ impl Process {
         self.stdin = None;
     }
 
+    /// Reads no more of its output, as `head` does when it has enough.
+    pub(crate) fn close_output(&mut self) {
+        let (_, nothing) = channel();
+        self.lines = nothing;
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// The next line of its output; none at its end.
     pub(crate) fn line(&mut self, deadline: Instant) -> Option<(Instant, String)> {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -166,17 +177,39 @@ impl Process {
         self.wait(kind, |event| event["event"] == kind)
     }
 
-    /// Reads on to the first event about this peer.
+    /// Reads on until there has been an event of this kind, and returns the first one.
+    pub(crate) fn first(&mut self, kind: &str) -> Value {
+        self.read_until(kind, |process| !process.all(kind).is_empty());
+        self.all(kind)[0].clone()
+    }
+
+    /// Reads on until the last event about this peer says this.
     pub(crate) fn wait_peer(&mut self, name: &str, state: &str) {
-        self.wait(&format!("{name} {state}"), |event| {
-            event["event"] == "peer" && event["name"] == name && event["state"] == state
+        self.read_until(&format!("{name} {state}"), |process| {
+            let about = process.all("peer").into_iter().rfind(|event| event["name"] == name);
+            about.is_some_and(|event| event["state"] == state)
         });
+    }
+
+    /// The next event that has been written by now.
+    pub(crate) fn poll(&mut self) -> Option<Value> {
+        let (at, line) = self.lines.try_recv().ok()?;
+        let event: Value = serde_json::from_str(&line).unwrap();
+        self.seen.push((at, event.clone()));
+        Some(event)
     }
 
     /// Reads everything that has been written by now.
     pub(crate) fn drain(&mut self) {
-        while let Ok((at, line)) = self.lines.try_recv() {
-            self.seen.push((at, serde_json::from_str(&line).unwrap()));
+        while self.poll().is_some() {}
+    }
+
+    /// Reads for so long.
+    pub(crate) fn listen(&mut self, span: Duration) {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            self.drain();
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -188,6 +221,16 @@ impl Process {
     /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Reads on until `done` holds for what has been read.
+    pub(crate) fn read_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !done(self) {
+            if self.next(deadline).is_none() {
+                self.give_up(&format!("ended without {what}"));
+            }
+        }
     }
 
     /// Sends a signal, as `kill -NAME` does.
@@ -248,6 +291,27 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a process for each name, all in `dir`, with arguments that depend on the name.
+pub(crate) fn start_all<const N: usize>(
+    dir: &Dir,
+    names: [&str; N],
+    args: impl Fn(&str) -> Vec<String>,
+) -> [Process; N] {
+    let mut processes = names.map(|name| {
+        let args = args(name);
+        Process::start(dir, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    for process in &mut processes {
+        process.wait_for("ready");
+    }
+    processes
+}
+
+/// The same arguments as owned texts.
+pub(crate) fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
 /// What a process that ended by itself has left behind.
