@@ -274,6 +274,10 @@ impl Order {
         match event {
             Event::Peer { peer, state, .. } => {
                 self.book.note(peer, state.into(), &self.stage.output).await;
+                if state == roundelay::PeerState::Down && self.phase == Phase::Started {
+                    // A member that has not left is waited for: without it nothing is ordered.
+                    self.stage.output.report(self.book.waiting(&[peer])).await;
+                }
             }
             Event::Founding(founding::Event::Installed { view, .. }) => {
                 let members: Vec<String> =

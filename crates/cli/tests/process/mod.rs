@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod proxy;
+
 use serde_json::Value;
 use std::{
     fs,
