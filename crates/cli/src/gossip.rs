@@ -403,7 +403,7 @@ impl Talk {
         .await;
         let lost = self.outbox.waiting();
         if lost > 0 {
-            let message = format!("{lost} rumors were not said: the program ended before");
+            let message = format!("not said, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
         self.stage.leave(&self.node).await;

@@ -371,7 +371,7 @@ impl Order {
         }
         let lost = self.outbox.waiting();
         if lost > 0 {
-            let message = format!("{lost} messages were not sent: the program ended before");
+            let message = format!("not sent, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
         self.stage.leave(&self.node).await;
