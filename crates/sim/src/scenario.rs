@@ -156,7 +156,7 @@ impl Scenario {
     /// Whether the gossip keeps everything for repair: then everything must reach everybody.
     pub fn gossip_retains(&self) -> bool {
         let mut gossips = self.nodes.iter().filter_map(|node| node.config.gossip.as_ref());
-        gossips.all(|gossip| settings::retains_all(gossip))
+        gossips.all(settings::retains_all)
     }
 
     /// The parts of the gossip that are connected among those who run.
