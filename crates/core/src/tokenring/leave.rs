@@ -137,6 +137,7 @@ impl TokenRing {
         let ring = self.ring.as_mut().expect("messages are of a view");
         let link = &mut ring.links[from];
         link.stays = link.stays.max(Stays::Leaving);
+        link.told_last_pass = true;
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
         self.serve_blocked(cx);
@@ -167,6 +168,7 @@ impl TokenRing {
             return;
         }
         link.stays = Stays::Left;
+        link.settle();
         // The leaver may be gone before everybody has heard: whoever knows passes it on.
         self.repeat_later(cx);
         let ring = self.ring.as_ref().expect("as above");
