@@ -1,5 +1,7 @@
 //! The demo: real processes, checked as they run, and gone when it is.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod process;
 
 use process::{Dir, Process, SOON, run};

@@ -1,5 +1,7 @@
 //! Rumors between real processes, driven by scripts over pipes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod process;
 
 use process::{Dir, Process, SOON, all_leave, free_ports, owned, run, start_all};

@@ -1,5 +1,7 @@
 //! What people get wrong: each mistake is one clear error and exit code 2, and never a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod process;
 
 use process::{Dir, Ended, free_ports, run};

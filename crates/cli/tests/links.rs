@@ -1,6 +1,8 @@
 //! Connections between real processes, seen by proxies: whoever starts first and however they
 //! leave, no established connection is ever reset.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod process;
 
 use process::{Dir, Process, all_leave, free_ports, owned, proxy::Proxy};

@@ -1,5 +1,7 @@
 //! One order between real processes, driven by scripts over pipes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod process;
 
 use process::{Dir, Process, all_leave, free_ports, owned, proxy::Proxy, run, start_all};

@@ -260,7 +260,7 @@ impl Driver {
                     self.command(Command::Gossip(gossip::Command::Confirm));
                 }
                 let status = self.node.gossip().map(gossip::Gossip::status);
-                drop(reply.send(status.map_or(0, |status| status.unconfirmed)));
+                let _ = reply.send(status.map_or(0, |status| status.unconfirmed));
             }
             Request::Leave if self.phase == Phase::Running => {
                 self.phase = Phase::Leaving(self.now + LEAVE);

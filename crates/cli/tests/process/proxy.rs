@@ -86,13 +86,13 @@ impl Proxy {
 
 fn serve(caller: TcpStream, target: u16, shared: &Arc<Shared>) {
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target));
-    let Ok(callee) = TcpStream::connect(target) else { return turn_away(caller) };
+    let Ok(target_end) = TcpStream::connect(target) else { return turn_away(caller) };
     shared.passed.fetch_add(1, Ordering::SeqCst);
-    for end in [&caller, &callee] {
+    for end in [&caller, &target_end] {
         end.set_nodelay(true).unwrap();
         end.set_read_timeout(Some(LOOK)).unwrap();
     }
-    let ends = [caller, callee];
+    let ends = [caller, target_end];
     let pair = Pair { ends, cut: AtomicBool::new(false), was_reset: AtomicBool::new(false) };
     let pair = Arc::new(pair);
     shared.open.lock().unwrap().push(Arc::clone(&pair));
