@@ -11,11 +11,13 @@ use crate::{
 };
 use roundelay::{Builder, Events, Node, NodeId, StartError};
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long the orderly way out may take: with what is written before and after it, less than the
 /// promised 5 s.
 const LEAVE: Duration = Duration::from_millis(4200);
+/// How long it may take before that is said.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long the resolver may take for a warning that nobody waits for.
 const RESOLVE: Duration = Duration::from_secs(3);
 
@@ -78,7 +80,16 @@ impl Stage {
 
     /// Leaves in order, and lets everything that has been said be written.
     pub(crate) async fn leave(&self, node: &Node) {
-        if timeout(LEAVE, node.leave()).await.is_err() {
+        let leave = timeout(LEAVE, node.leave());
+        tokio::pin!(leave);
+        let left = tokio::select! {
+            left = &mut leave => left,
+            () = sleep(PATIENCE) => {
+                self.output.note("leaving…").await;
+                leave.await
+            }
+        };
+        if left.is_err() {
             tracing::warn!("left without waiting for the others any longer");
         }
         self.output.finish().await;

@@ -71,7 +71,9 @@ fn settle(node: &mut Process) {
 fn a_thousand_rumors(graph: &[(&str, &str); 5], strategy: &[&str]) {
     let dir = machines(FIVE);
     let mut nodes = start_all(&dir, FIVE, |name| args(graph, name, strategy));
-    nodes.iter_mut().for_each(|node| node.say("/generate 250"));
+    for node in &mut nodes {
+        node.say("/generate 250");
+    }
     let enough = Instant::now() + SOON;
     let said = |nodes: &[Process; 5]| {
         let own = |node: &Process| node.all("rumor").iter().filter(|r| r["hops"] == 0).count();
@@ -158,7 +160,9 @@ fn a_neighbour_that_was_killed_gets_what_the_others_retain() {
     let dir = machines(FIVE);
     let mut nodes = Vec::from(start_all(&dir, FIVE, |name| args(&LINE, name, &[])));
     nodes[4].say("its first life speaks");
-    nodes[..4].iter_mut().for_each(|node| node.say("/generate 100"));
+    for node in &mut nodes[..4] {
+        node.say("/generate 100");
+    }
     hears(&mut nodes[0], "its first life speaks");
     nodes[4].signal("KILL");
     nodes[3].wait_peer("e", "down");
@@ -170,7 +174,9 @@ fn a_neighbour_that_was_killed_gets_what_the_others_retain() {
     let about: Vec<&Value> =
         nodes[3].all("peer").into_iter().filter(|event| event["name"] == "e").collect();
     assert_eq!(about.len(), 3, "up, down, up: {about:?}");
-    nodes[..4].iter_mut().for_each(|node| node.say("/stop"));
+    for node in &mut nodes[..4] {
+        node.say("/stop");
+    }
     nodes[..4].iter_mut().for_each(settle);
     // It has the same as the others, and so have they.
     nodes.remove(4);
@@ -185,7 +191,9 @@ fn a_neighbour_that_was_killed_gets_what_the_others_retain() {
         hears(node, "its first life speaks");
         hears(node, "its second life speaks");
     }
-    nodes.iter_mut().for_each(|node| node.signal("TERM"));
+    for node in &mut nodes {
+        node.signal("TERM");
+    }
     all_leave(&mut nodes);
 }
 

@@ -118,7 +118,9 @@ fn all_may_leave_at_once() {
                 });
             }
         }
-        running.iter_mut().for_each(|process| process.signal("TERM"));
+        for process in &mut running {
+            process.signal("TERM");
+        }
         all_leave(&mut running);
         thread::sleep(Duration::from_millis(100));
         nodes.check(program);

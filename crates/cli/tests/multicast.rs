@@ -94,7 +94,9 @@ fn four_generate_for_ten_seconds_and_deliver_the_same() {
             assert_eq!(proxy.cut(), 1, "the link from p1 to p2");
         }
     }
-    peers.iter_mut().for_each(|peer| peer.say("/stop"));
+    for peer in &mut peers {
+        peer.say("/stop");
+    }
     settle(&mut peers);
     assert_eq!(proxy.passed(), 3, "the first link, and one after each cut");
     let first = order(&peers[0]);
@@ -140,7 +142,9 @@ fn texts_are_messages_and_the_end_waits_for_their_place() {
     assert_eq!(rest[0].first("history")["messages"][0]["sender"], "p1");
     assert_eq!(rest[0].first("peers")["peers"][0]["state"], "left");
     assert!(rest[0].first("error")["message"].as_str().unwrap().contains("/dance"));
-    rest.iter_mut().for_each(|peer| peer.signal("INT"));
+    for peer in &mut rest {
+        peer.signal("INT");
+    }
     all_leave(&mut rest);
 }
 
@@ -201,9 +205,9 @@ fn every_way_out_is_orderly() {
         peer.say("is anybody there?");
         peer.wait_for("waiting");
         if way == "/quit" {
-            peer.say(way)
+            peer.say(way);
         } else {
-            peer.signal(way)
+            peer.signal(way);
         }
         all_leave([&mut peer]);
         peer.rest();

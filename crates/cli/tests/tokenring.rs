@@ -62,7 +62,9 @@ fn contend(peers: &mut [Process], rounds: usize) -> Vec<u64> {
     let mut fences: Vec<u64> = Vec::new();
     let mut left = vec![rounds; peers.len()];
     let mut holder: Option<(usize, Instant)> = None;
-    peers.iter_mut().for_each(|peer| peer.say("lock"));
+    for peer in peers.iter_mut() {
+        peer.say("lock");
+    }
     let deadline = Instant::now() + SOON;
     while left.iter().any(|rounds| *rounds > 0) {
         assert!(Instant::now() < deadline, "rounds left: {left:?}");
@@ -112,7 +114,9 @@ fn five_peers_take_turns() {
     assert!(hops > 50, "{hops}");
     let refusals: usize = peers.iter().map(|peer| peer.all("error").len()).sum();
     assert!(refusals <= 2, "the late start, and at most one of the first two");
-    peers.iter_mut().for_each(|peer| peer.say("quit"));
+    for peer in &mut peers {
+        peer.say("quit");
+    }
     all_leave(&mut peers);
 }
 
@@ -121,7 +125,9 @@ fn a_resting_token_goes_to_who_wants_it() {
     let dir = machines(THREE);
     let mut peers = start_all(&dir, THREE, |name| args(&THREE, name, &["--mode", "rest"]));
     peers[2].say("start");
-    peers.iter_mut().for_each(|peer| drop(peer.first("view")));
+    for peer in &mut peers {
+        drop(peer.first("view"));
+    }
     let fences = contend(&mut peers, 20);
     assert_eq!(fences, (1..=60).collect::<Vec<u64>>());
     assert_eq!(check_hops(&peers), 0, "a resting token is not shown");
@@ -187,7 +193,9 @@ fn peers_with_other_lists_are_refused() {
     peers.extend(start_all(&other, ["p3"], |name| args(&THREE, name, &[])));
     peers[0].say("start");
     peers[0].wait("a refusal", |event| says(event, "do not have the same machines.txt"));
-    peers.iter_mut().for_each(|peer| peer.say("quit"));
+    for peer in &mut peers {
+        peer.say("quit");
+    }
     all_leave(&mut peers);
 }
 
@@ -217,7 +225,9 @@ fn a_holder_that_leaves_hands_the_token_over() {
         // The ring has closed around the one that left.
         contend(&mut peers[1..], 2);
         check_hops(&peers);
-        peers[1..].iter_mut().for_each(|peer| peer.signal("TERM"));
+        for peer in &mut peers[1..] {
+            peer.signal("TERM");
+        }
         all_leave(&mut peers[1..]);
     }
 }
@@ -272,9 +282,9 @@ fn every_way_out_is_orderly() {
         peer.wait_for("waiting");
         thread::sleep(Duration::from_millis(200));
         if way == "quit" {
-            peer.say("quit")
+            peer.say("quit");
         } else {
-            peer.signal(way)
+            peer.signal(way);
         }
         all_leave([&mut peer]);
     }
@@ -300,7 +310,9 @@ fn a_killed_peer_is_one_event_and_its_new_life_is_turned_away() {
     let dir = machines(THREE);
     let mut peers = start_all(&dir, THREE, |name| args(&THREE, name, &["--mode", "rest"]));
     peers[0].say("start");
-    peers.iter_mut().for_each(|peer| drop(peer.first("view")));
+    for peer in &mut peers {
+        drop(peer.first("view"));
+    }
     peers[2].signal("KILL");
     for peer in &mut peers[..2] {
         peer.wait_peer("p3", "down");
@@ -314,7 +326,9 @@ fn a_killed_peer_is_one_event_and_its_new_life_is_turned_away() {
     again.say("lock");
     again.wait("that it is turned away", |event| says(event, "an earlier life of p3"));
     again.say("quit");
-    peers[..2].iter_mut().for_each(|peer| peer.signal("TERM"));
+    for peer in &mut peers[..2] {
+        peer.signal("TERM");
+    }
     all_leave([&mut again]);
     all_leave(&mut peers[..2]);
 }
