@@ -392,6 +392,7 @@ impl Talk {
 
     /// Says what has been typed, and leaves.
     async fn leave(mut self) {
+        self.stage.output.hurry();
         self.outbox.end();
         // What is not said by then is reported below.
         let _ = timeout(LAST_TEXTS, async {

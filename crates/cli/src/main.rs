@@ -103,7 +103,8 @@ async fn tell(ended: anyhow::Result<ExitCode>, output: &Output) -> anyhow::Resul
     {
         output.error(format!("{error:#}")).await;
     }
-    output.finish().await;
+    output.hurry();
+    output.flush().await;
     ended
 }
 

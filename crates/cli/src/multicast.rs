@@ -358,6 +358,7 @@ impl Order {
 
     /// Hands over what has been typed, and leaves.
     async fn leave(mut self) {
+        self.stage.output.hurry();
         self.outbox.end();
         if self.phase == Phase::Started {
             // What is not accepted by then is reported below.

@@ -78,7 +78,7 @@ impl Stage {
         Ok((node, events))
     }
 
-    /// Leaves in order, and lets everything that has been said be written.
+    /// Leaves in order.
     pub(crate) async fn leave(&self, node: &Node) {
         let leave = timeout(LEAVE, node.leave());
         tokio::pin!(leave);
@@ -92,7 +92,6 @@ impl Stage {
         if left.is_err() {
             tracing::warn!("left without waiting for the others any longer");
         }
-        self.output.finish().await;
     }
 }
 

@@ -385,6 +385,7 @@ impl Ring {
 
     /// Gives the lock back and leaves the ring.
     async fn leave(mut self) {
+        self.stage.output.hurry();
         self.starting = None;
         if let Lock::Held(guard) = std::mem::replace(&mut self.lock, Lock::Free)
             && timeout(RELEASE, self.release(guard)).await.is_err()

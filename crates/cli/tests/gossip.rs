@@ -218,3 +218,22 @@ fn the_end_of_the_input_waits_until_a_neighbour_has_the_rumor() {
     assert_eq!(ended.code, Some(0));
     assert!(ended.stdout.contains("a (here): hello"), "{}", ended.stdout);
 }
+
+#[test]
+fn a_reader_who_does_not_read_holds_nobody_up() {
+    let dir = machines(["a", "b"]);
+    let graph = [("a", "b"), ("b", "a")];
+    let mut nodes = start_all(&dir, ["a", "b"], |name| args(&graph, name, &["--generate", "2000"]));
+    nodes[0].wait_peer("b", "up");
+    nodes[0].leave_unread(true);
+    // Long enough to fill the pipe and all that comes before it; the other one hears on.
+    let heard = nodes[1].all("rumor").len();
+    nodes[1].listen(Duration::from_secs(2));
+    assert!(nodes[1].all("rumor").len() > heard + 1000);
+    nodes[0].signal("TERM");
+    let (code, _) = nodes[0].wait_end(Duration::from_secs(5));
+    assert_eq!(code, Some(0));
+    nodes[0].leave_unread(false);
+    nodes[1].signal("TERM");
+    all_leave(&mut nodes[1..]);
+}

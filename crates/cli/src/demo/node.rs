@@ -69,6 +69,7 @@ pub(crate) async fn run(args: DemoNode, stage: Stage) -> anyhow::Result<()> {
     worker.play(streams).await?;
     worker.rest.send_replace(true);
     worker.tasks.shutdown().await;
+    worker.stage.output.hurry();
     worker.stage.leave(&worker.node).await;
     Ok(())
 }

@@ -14,7 +14,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        atomic::{AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread::{self, JoinHandle},
@@ -87,6 +88,8 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     lines: Receiver<(Instant, String)>,
     stderr: Option<JoinHandle<String>>,
+    /// Whether its output is left unread.
+    unread: Arc<AtomicBool>,
     /// Everything that it has written to stdout so far and that was read, with the time.
     pub(crate) seen: Vec<(Instant, Value)>,
 }
@@ -101,8 +104,13 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let (send, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
+        let unread = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&unread);
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
+                while stop.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                }
                 if send.send((Instant::now(), line)).is_err() {
                     return;
                 }
@@ -116,7 +124,7 @@ impl Process {
         });
         let stdin = child.stdin.take();
         let name = args.join(" ");
-        Self { name, child, stdin, lines, stderr: Some(stderr), seen: Vec::new() }
+        Self { name, child, stdin, lines, stderr: Some(stderr), unread, seen: Vec::new() }
     }
 
     /// Writes lines to its standard input.
@@ -135,6 +143,11 @@ impl Process {
     pub(crate) fn close_output(&mut self) {
         let (_, nothing) = channel();
         self.lines = nothing;
+    }
+
+    /// Reads no more of its output, but leaves it open, or goes on.
+    pub(crate) fn leave_unread(&mut self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
     }
 
     /// Whether it has not ended.
