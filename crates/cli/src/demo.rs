@@ -17,6 +17,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     ops::ControlFlow,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -306,7 +307,8 @@ impl Scratch {
     fn new() -> io::Result<Self> {
         let random = RandomState::new().hash_one(std::process::id());
         let path = std::env::temp_dir().join(format!("roundelay-demo-{random:016x}"));
-        std::fs::create_dir(&path)?;
+        // Nobody else may write into the ledger.
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 

@@ -56,6 +56,12 @@ impl Peers {
         }
     }
 
+    /// These, as if they had been read.
+    #[cfg(test)]
+    pub(crate) fn of(list: Vec<Peer>) -> Self {
+        Self { file: "a test".into(), list }
+    }
+
     /// The list, in the order of the file.
     pub(crate) fn list(&self) -> &[Peer] {
         &self.list

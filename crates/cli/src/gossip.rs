@@ -80,8 +80,7 @@ pub(crate) async fn run(args: Gossip, mut stage: Stage) -> anyhow::Result<()> {
         ended: false,
     };
     program.play(events, rumors).await;
-    program.leave().await;
-    Ok(())
+    program.leave().await
 }
 
 fn strategy(args: &Gossip) -> Result<Strategy, Usage> {
@@ -208,11 +207,11 @@ impl Talk {
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             rumor = rumors.next() => match rumor {
                 Some(rumor) => self.on_rumor(rumor).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             said = self.outbox.sent() => self.on_said(said).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
@@ -239,6 +238,12 @@ impl Talk {
         }
         self.confirm = Some(tokio::time::sleep(CONFIRM).boxed());
         false
+    }
+
+    /// The node has stopped, which nobody asked for.
+    fn stopped(&mut self) -> ControlFlow<()> {
+        self.stage.stopped = true;
+        ControlFlow::Break(())
     }
 
     async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
@@ -344,8 +349,8 @@ impl Talk {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Peer { peer, state, .. } => {
-                self.book.note(peer, state.into(), &self.stage.output).await;
+            Event::Peer { peer, name, state } => {
+                self.book.note(peer, &name, state.into(), &self.stage.output).await;
                 self.reached |= self.book.is_any_up();
             }
             Event::Link(text) => self.stage.output.line(text).await,
@@ -391,7 +396,7 @@ impl Talk {
     }
 
     /// Says what has been typed, and leaves.
-    async fn leave(mut self) {
+    async fn leave(mut self) -> anyhow::Result<()> {
         self.stage.output.hurry();
         self.outbox.end();
         // What is not said by then is reported below.
@@ -407,7 +412,7 @@ impl Talk {
             let message = format!("not said, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
-        self.stage.leave(&self.node).await;
+        self.stage.leave(&self.node).await
     }
 }
 

@@ -73,7 +73,7 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> 
     let edited = printer.is_some();
     let output = Output::start(format, printer, shutdown.clone());
     log_to(edited.then(|| output.clone()))?;
-    let stage = Stage { input, output: output.clone(), shutdown };
+    let stage = Stage { input, output: output.clone(), shutdown, stopped: false };
     let ended = match command {
         Command::Tokenring(args) => tokenring::run(args, stage).await,
         Command::Gossip(args) => gossip::run(args, stage).await,

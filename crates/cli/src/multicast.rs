@@ -69,8 +69,7 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
         ended: false,
     };
     order.play(events, deliveries).await;
-    order.leave().await;
-    Ok(())
+    order.leave().await
 }
 
 /// Asks for what no flag gave: the name, and whether to generate messages, at which rate.
@@ -160,11 +159,11 @@ impl Order {
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             delivery = deliveries.next(), if started => match delivery {
                 Some(delivery) => self.on_delivery(delivery).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             sent = self.outbox.sent() => self.on_sent(sent).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
@@ -178,6 +177,12 @@ impl Order {
     /// Whether a text has been typed or generated that is not in the order yet.
     fn is_pending(&self) -> bool {
         self.outbox.waiting() > 0 || self.delivered < self.accepted
+    }
+
+    /// The node has stopped, which nobody asked for.
+    fn stopped(&mut self) -> ControlFlow<()> {
+        self.stage.stopped = true;
+        ControlFlow::Break(())
     }
 
     async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
@@ -272,8 +277,8 @@ impl Order {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Peer { peer, state, .. } => {
-                self.book.note(peer, state.into(), &self.stage.output).await;
+            Event::Peer { peer, name, state } => {
+                self.book.note(peer, &name, state.into(), &self.stage.output).await;
                 if state == roundelay::PeerState::Down && self.phase == Phase::Started {
                     // A member that has not left is waited for: without it nothing is ordered.
                     self.stage.output.report(self.book.waiting(&[peer])).await;
@@ -299,7 +304,8 @@ impl Order {
                 self.stage.output.error(message).await;
             }
             Event::Order(multicast::Event::MemberLeft(peer)) => {
-                self.book.note(peer, PeerState::Left, &self.stage.output).await;
+                let name = self.node.name_of(peer);
+                self.book.note(peer, &name, PeerState::Left, &self.stage.output).await;
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
@@ -357,7 +363,7 @@ impl Order {
     }
 
     /// Hands over what has been typed, and leaves.
-    async fn leave(mut self) {
+    async fn leave(mut self) -> anyhow::Result<()> {
         self.stage.output.hurry();
         self.outbox.end();
         if self.phase == Phase::Started {
@@ -375,7 +381,7 @@ impl Order {
             let message = format!("not sent, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
-        self.stage.leave(&self.node).await;
+        self.stage.leave(&self.node).await
     }
 }
 

@@ -76,6 +76,23 @@ impl Output {
         Self { format, lines, hurried: Arc::default() }
     }
 
+    /// What is said for people, for a test to read.
+    #[cfg(test)]
+    pub(crate) fn captured() -> (Self, std::sync::mpsc::Receiver<String>) {
+        let (lines, mut queue) = mpsc::channel(QUEUE);
+        let (tell, said) = std::sync::mpsc::channel();
+        let (hurried, format) = (Arc::default(), Format::Human);
+        thread::spawn(move || {
+            while let Some(line) = queue.blocking_recv() {
+                match line {
+                    Line::Out(text) | Line::Err(text) => drop(tell.send(text)),
+                    Line::Flush(done) => drop(done.send(())),
+                }
+            }
+        });
+        (Self { format, lines, hurried }, said)
+    }
+
     /// From now on nothing waits long for who does not read: the program is about to end.
     pub(crate) fn hurry(&self) {
         self.hurried.store(true, Ordering::Relaxed);

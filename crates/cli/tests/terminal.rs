@@ -1,6 +1,7 @@
 //! The programs at a terminal, which `script` (util-linux) provides.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod process;
 

@@ -103,7 +103,13 @@ fn describe_peer(peer: &PeerLine) -> String {
         Some(true) => ", gets rumors from here",
         Some(false) => ", gets digests from here",
     };
-    format!("{} ({address}) {}{role}", escape(name), state_words(*state))
+    let state = match state {
+        PeerState::Up => "is here",
+        PeerState::Down => "is not here",
+        PeerState::Suspect => "is silent",
+        PeerState::Left => "has left",
+    };
+    format!("{} ({address}) {state}{role}", escape(name))
 }
 
 fn describe_ring(members: &[String], started: bool, next: &str) -> String {
