@@ -43,6 +43,7 @@ use std::{
 use timers::Timers;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::{Sleep, timeout},
 };
 
@@ -121,13 +122,17 @@ struct Driver {
     unknown: u64,
 }
 
-/// What ends with the driver.
+/// What ends with the driver, in this order.
 #[derive(Debug)]
 struct Ending {
+    /// Dropped to accept nothing more.
+    listen: watch::Sender<()>,
+    /// The task that accepts.
+    listener: JoinHandle<()>,
+    /// Dropped to end the connections of callers.
+    connect: watch::Sender<()>,
     /// Closed when all sockets are.
     all_closed: mpsc::Receiver<()>,
-    /// Dropped to close the listener and the connections of callers.
-    _closing: watch::Sender<()>,
 }
 
 impl Driver {
@@ -521,6 +526,12 @@ impl Driver {
 
     /// Ends everything in order: what waits is sent, then the links end, then the connections.
     async fn close(mut self, ending: Ending) {
+        let Ending { listen, listener, connect, mut all_closed } = ending;
+        // First of all, while nobody has a reason to dial this node: a connection that is not
+        // accepted when a listener closes is reset by the kernel.
+        drop(listen);
+        // An error says that the task has panicked, and the listener is closed too.
+        let _ = listener.await;
         self.links.close_outbound();
         let drained = poll_fn(|cx| {
             while self.links.any_outbound() {
@@ -541,8 +552,7 @@ impl Driver {
         tracing::debug!(dropped = self.links.dropped(), unknown = self.unknown, "the node stops");
         // The streams of the callers end with this, and then all of their connections.
         drop(self);
-        let Ending { mut all_closed, _closing } = ending;
-        drop(_closing);
+        drop(connect);
         if timeout(CLOSE, all_closed.recv()).await.is_err() {
             tracing::debug!("some connections did not end in time");
         }

@@ -148,15 +148,17 @@ fn link(
     let me = Arc::new(me);
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
     let (open, all_closed) = OpenSockets::new();
-    let (closing, closed) = watch::channel(());
+    let (listen, listening) = watch::channel(());
+    let (connect, closing) = watch::channel(());
     let accepting = Listener {
         me: Arc::clone(&me),
         events: events.clone(),
         open: open.clone(),
         connections_max: plan.limits.connections_max,
-        closing: closed,
+        listening,
+        closing,
     };
-    tokio::spawn(accepting.run(listener));
+    let listener = tokio::spawn(accepting.run(listener));
     let dialing = Dialing {
         me,
         events,
@@ -168,7 +170,7 @@ fn link(
     for (name, address) in wanted(plan) {
         links.want(name, address);
     }
-    (links, link_events, Ending { all_closed, _closing: closing })
+    (links, link_events, Ending { listen, listener, connect, all_closed })
 }
 
 /// Who of the address book is dialled: the members of the group and the neighbours; all, if every
