@@ -274,6 +274,8 @@ pub struct Status {
     pub duplicates: u64,
     /// Rumors that had to be asked for.
     pub repaired: u64,
+    /// Own rumors that no neighbour is known to have.
+    pub unconfirmed: usize,
     /// How many messages were ignored because nothing sensible could have sent them.
     pub ignored: u64,
 }
@@ -352,6 +354,7 @@ impl Gossip {
             missing: self.lacking.total(),
             duplicates: self.duplicates,
             repaired: self.repaired,
+            unconfirmed: self.store.unconfirmed(),
             ignored: self.ignored,
         }
     }

@@ -1,11 +1,15 @@
 //! How a node is set up.
 
-use crate::node::Node;
+use crate::{
+    gossip::{Rumor, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
+    mailbox::Mailbox,
+    node::{Event, Events, Node, UNREAD_EVENTS_MAX},
+};
 use roundelay_core::{
     Name, NodeId, founding::Trigger, gossip::Strategy, id::NameError, tokenring::Mode,
     view::MEMBERS_MAX,
 };
-use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The port of a node that names none: "RING" on a telephone.
 pub(crate) const DEFAULT_PORT: u16 = 7464;
@@ -21,6 +25,14 @@ pub struct Builder {
     gossip: Option<Gossip>,
     insecure: bool,
     limits: Limits,
+    subscribed: Subscribed,
+}
+
+/// Streams that begin before the node does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Subscribed {
+    pub(crate) events: Vec<Arc<Mailbox<Event>>>,
+    pub(crate) rumors: Vec<Arc<Mailbox<Rumor>>>,
 }
 
 /// A group with fixed members, for the lock and the order.
@@ -189,6 +201,7 @@ impl Builder {
             gossip: None,
             insecure: false,
             limits: Limits::default(),
+            subscribed: Subscribed::default(),
         }
     }
 
@@ -228,6 +241,21 @@ impl Builder {
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// What happens to the node from its first moment on: [`Node::events`] may be too late for
+    /// that. Without a start, nothing ever happens.
+    pub fn events(&mut self) -> Events {
+        let mailbox = Arc::new(Mailbox::new(UNREAD_EVENTS_MAX, usize::MAX));
+        self.subscribed.events.push(Arc::clone(&mailbox));
+        Events { mailbox }
+    }
+
+    /// All rumors that the node hears: [`Node::subscribe`] may be too late for the first ones.
+    pub fn subscribe(&mut self) -> Rumors {
+        let mailbox = Arc::new(Mailbox::new(UNREAD_RUMORS_MAX, UNREAD_RUMOR_BYTES_MAX));
+        self.subscribed.rumors.push(Arc::clone(&mailbox));
+        Rumors { mailbox }
     }
 
     /// Starts the node: it listens when this returns, and dials its peers.
@@ -320,6 +348,7 @@ pub(crate) struct Plan {
     pub(crate) group: Option<GroupPlan>,
     /// The neighbours, or none: every peer with a link.
     pub(crate) gossip: Option<(Option<Vec<Name>>, Strategy)>,
+    pub(crate) subscribed: Subscribed,
 }
 
 #[derive(Clone, Debug)]
@@ -349,8 +378,8 @@ impl Builder {
             None => None,
             Some(gossip) => Some((gossip.check(&name, &book)?, gossip.strategy)),
         };
-        let Self { listen, insecure, limits, .. } = self;
-        Ok(Plan { name, listen, insecure, limits, book, group, gossip })
+        let Self { listen, insecure, limits, subscribed, .. } = self;
+        Ok(Plan { name, listen, insecure, limits, book, group, gossip, subscribed })
     }
 }
 

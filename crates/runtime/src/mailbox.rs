@@ -140,6 +140,11 @@ impl<T: Clone> Subscribers<T> {
         mailbox
     }
 
+    /// Gives everything from now on to this mailbox, too.
+    pub(crate) fn adopt(&self, mailbox: &Arc<Mailbox<T>>) {
+        self.lock().open.push(Arc::downgrade(mailbox));
+    }
+
     /// Gives `item`, which counts as `bytes`, to everyone.
     pub(crate) fn push(&self, item: &T, bytes: usize) {
         self.lock().open.retain(|mailbox| match mailbox.upgrade() {

@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// How many events a reader may leave unread before it misses some.
-const UNREAD_EVENTS_MAX: usize = 4096;
+pub(crate) const UNREAD_EVENTS_MAX: usize = 4096;
 
 /// A running node. Clones are the same node; when the last one is dropped, guards included, the
 /// node stops without leaving.
@@ -77,7 +77,7 @@ pub enum Event {
 /// What [`Node::events`] returns.
 #[derive(Debug)]
 pub struct Events {
-    mailbox: Arc<Mailbox<Event>>,
+    pub(crate) mailbox: Arc<Mailbox<Event>>,
 }
 
 /// The group has been founded: a strict majority is active in its view.

@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct Goals {
     installed: BTreeSet<NodeId>,
+    /// Starts that were asked for and not answered.
+    starting: BTreeMap<NodeId, u32>,
     waiting: BTreeMap<(NodeId, u64), LockName>,
     held: BTreeMap<(NodeId, u64), LockName>,
     unsent: BTreeSet<(NodeId, u64)>,
@@ -52,6 +54,8 @@ pub struct Counts {
     pub leaves: u64,
     /// Starts that were refused.
     pub refused_starts: u64,
+    /// New lives of members that were turned away.
+    pub turned_away: u64,
 }
 
 impl Counts {
@@ -66,6 +70,7 @@ impl Counts {
         self.rumors += other.rumors;
         self.leaves += other.leaves;
         self.refused_starts += other.refused_starts;
+        self.turned_away += other.turned_away;
     }
 }
 
@@ -105,26 +110,29 @@ impl Goals {
     /// What is not reached yet, given who still runs, in which life; nothing when all is well.
     pub fn open(&self, scenario: &Scenario, running: &[Who]) -> Vec<String> {
         let mut open = Vec::new();
-        for node in &self.leaving {
-            open.push(format!("{} has not left", scenario.name(*node)));
+        for node in self.starting.keys().filter(|_| scenario.weather.outages.is_empty()) {
+            open.push(format!("{} does not know what became of its start", scenario.name(*node)));
         }
-        if scenario.group {
+        if scenario.group_prospers() {
             self.open_group(scenario, running, &mut open);
         }
-        if scenario.gossip {
+        if scenario.parts.gossip {
             self.open_rumors(scenario, running, &mut open);
         }
         open
     }
 
     fn open_group(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<String>) {
+        for node in &self.leaving {
+            open.push(format!("{} has not left", scenario.name(*node)));
+        }
         for Who { node, .. } in running {
             let name = scenario.name(*node);
             if !self.installed.contains(node) {
                 open.push(format!("{name} is in no group"));
             }
             let delivered = self.delivered.get(node).copied().unwrap_or(0);
-            if scenario.order && delivered < self.accepted {
+            if scenario.parts.order && delivered < self.accepted {
                 let all = self.accepted;
                 open.push(format!("{name} has delivered {delivered} of {all} messages"));
             }
@@ -187,6 +195,7 @@ impl Goals {
             node::Command::Gossip(gossip::Command::Publish { ticket, .. }) => {
                 self.unpublished.insert((who, *ticket));
             }
+            node::Command::Start => *self.starting.entry(who.node).or_default() += 1,
             node::Command::Leave => {
                 self.leaving.insert(who.node);
             }
@@ -198,9 +207,19 @@ impl Goals {
         match event {
             founding::Event::Installed { .. } => {
                 self.installed.insert(node);
+                self.starting.remove(&node);
             }
-            founding::Event::Refused(_) => self.counts.refused_starts += 1,
-            founding::Event::WaitingFor(_) | founding::Event::TurnedAway => {}
+            founding::Event::Refused(_) => {
+                self.counts.refused_starts += 1;
+                if let Some(asked) = self.starting.get_mut(&node) {
+                    *asked -= 1;
+                    if *asked == 0 {
+                        self.starting.remove(&node);
+                    }
+                }
+            }
+            founding::Event::TurnedAway => self.counts.turned_away += 1,
+            founding::Event::WaitingFor(_) => {}
         }
     }
 
@@ -269,9 +288,10 @@ impl Goals {
     }
 }
 
-/// Whether a message belongs to a group in which nothing happens: heartbeats, hashes that are
-/// compared now and then, and a token that circulates.
-pub fn is_background(message: &node::Message, mode: Mode) -> bool {
+/// Whether a message may be sent when nothing happens: heartbeats, hashes that are compared now
+/// and then, a token that circulates; and whatever a group tries that has no future.
+pub fn is_background(message: &node::Message, scenario: &Scenario) -> bool {
+    let hopeless = scenario.group && !scenario.group_prospers();
     match message {
         node::Message::Detector(_) | node::Message::Gossip(gossip::Message::Hash(_)) => true,
         node::Message::Lock(message) => {
@@ -280,8 +300,9 @@ pub fn is_background(message: &node::Message, mode: Mode) -> bool {
                 tokenring::Body::PassAck { .. } => true,
                 _ => false,
             };
-            mode == Mode::Circulate && circulates
+            hopeless || scenario.mode == Mode::Circulate && circulates
         }
-        node::Message::Founding(_) | node::Message::Order(_) | node::Message::Gossip(_) => false,
+        node::Message::Founding(_) | node::Message::Order(_) => hopeless,
+        node::Message::Gossip(_) => false,
     }
 }

@@ -27,7 +27,7 @@ pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
 
-use crate::{sim::Step, subject::Subject};
+use crate::{scenario::Scenario, sim::Step, subject::Subject};
 use roundelay_core::{
     id::{Life, NodeId},
     node,
@@ -92,11 +92,11 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// The table of all invariants, at the beginning of a run.
-    pub fn all() -> Self {
+    /// The table of all invariants, at the beginning of a run of this scenario.
+    pub fn of(scenario: &Scenario) -> Self {
         Self {
             table: vec![
-                Box::new(OneGroup::default()),
+                Box::new(OneGroup::new(scenario.ring.clone())),
                 Box::new(OneToken::default()),
                 Box::new(Answers::default()),
                 Box::new(Exclusion::default()),

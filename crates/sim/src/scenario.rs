@@ -22,7 +22,7 @@ use roundelay_core::{
     time::Time,
     tokenring::Mode,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a run is made of.
 #[derive(Clone, Debug)]
@@ -33,12 +33,11 @@ pub struct Scenario {
     pub nodes: Vec<NodePlan>,
     /// Whether they are a group.
     pub group: bool,
-    /// Whether the group has locks.
-    pub lock: bool,
-    /// Whether the group has an order.
-    pub order: bool,
-    /// Whether they gossip.
-    pub gossip: bool,
+    /// What they take part in.
+    pub parts: Parts,
+    /// The ring that the next pointers make, as positions in the list, the first one first; none
+    /// if it does not close, so that no group can be founded.
+    pub ring: Option<Vec<u16>>,
     /// How the token of the default lock moves.
     pub mode: Mode,
     /// The pairs of gossip neighbours, as indices into `nodes`; they connect all nodes.
@@ -98,12 +97,13 @@ impl Parts {
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
-    lock: bool,
-    order: bool,
-    gossip: bool,
+    parts: Parts,
     size: usize,
+    /// For each node the one that follows it; by default the next one of the list.
+    next: Option<Vec<usize>>,
     mode: Mode,
     trigger: Trigger,
+    crashes_max: usize,
 }
 
 impl Scenario {
@@ -120,18 +120,18 @@ impl Scenario {
         let edges = draw_edges(&mut dice, shape.size);
         let nodes = draw_nodes(&mut dice, &shape, &edges, storm);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
-        let weather = Weather::draw(&mut dice, &ids, storm, !shape.group);
+        let weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
-        let Shape { group, lock, order, gossip, mode, .. } = shape;
+        let ring = shape.ring();
+        let Shape { group, parts, mode, .. } = shape;
         let settings = settings::simulator(&mut dice);
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         Self {
             seed,
             nodes,
             group,
-            lock,
-            order,
-            gossip,
+            parts,
+            ring,
             mode,
             edges,
             weather,
@@ -145,6 +145,12 @@ impl Scenario {
     /// The name of a node.
     pub fn name(&self, node: NodeId) -> &str {
         self.names.get(&node).map_or("nobody", Name::as_str)
+    }
+
+    /// Whether there will be a group in which everything gets done. A ring that does not close
+    /// makes none, and one that loses a member without a word stands still.
+    pub fn group_prospers(&self) -> bool {
+        self.group && self.ring.is_some() && self.weather.outages.is_empty()
     }
 
     /// The parts of the gossip that are connected among those who run.
@@ -171,27 +177,52 @@ impl Shape {
         let size = dice.between(if group { 1 } else { 2 }, 7) as usize;
         let lock = group && dice.chance(750);
         let order = group && (!lock || dice.chance(700));
+        let gossip = !group || dice.chance(500);
+        // As long as a majority keeps its memory, there is never a second group.
+        let minority = if dice.chance(100) { (size - 1) / 2 } else { 0 };
         Self {
             group,
-            lock,
-            order,
-            gossip: !group || dice.chance(500),
+            parts: Parts { lock, order, gossip },
             size,
+            next: draw_next(dice, size),
             mode: if dice.chance(350) { Mode::Circulate } else { Mode::Rest },
             trigger: if dice.chance(300) { Trigger::FirstOfList } else { Trigger::Command },
+            crashes_max: if group { minority } else { size },
         }
+    }
+
+    fn without(mut self, parts: Parts) -> Self {
+        self.parts.lock &= parts.lock;
+        self.parts.order &= parts.order;
+        self.parts.gossip &= parts.gossip;
+        self
+    }
+
+    fn ring(&self) -> Option<Vec<u16>> {
+        let next = |node| self.next.as_ref().map_or((node + 1) % self.size, |next| next[node]);
+        let walk = core::iter::successors(Some(0), |node| Some(next(*node)));
+        let ring: Vec<u16> = walk.take(self.size).map(|node| node as u16).collect();
+        let all: BTreeSet<u16> = ring.iter().copied().collect();
+        let closes = next(usize::from(ring[self.size - 1])) == 0;
+        (closes && all.len() == self.size).then_some(ring)
     }
 }
 
-impl Shape {
-    fn without(self, parts: Parts) -> Self {
-        Self {
-            lock: self.lock && parts.lock,
-            order: self.order && parts.order,
-            gossip: self.gossip && parts.gossip,
-            ..self
-        }
+/// A random ring, the ring of the list, or seldom pointers that make none.
+fn draw_next(dice: &mut Dice, size: usize) -> Option<Vec<usize>> {
+    if dice.chance(500) {
+        return None;
     }
+    if dice.chance(60) {
+        return Some((0..size).map(|_| dice.index(size)).collect());
+    }
+    let mut order: Vec<usize> = (0..size).collect();
+    dice.shuffle(&mut order);
+    let mut next = vec![0; size];
+    for (at, node) in order.iter().enumerate() {
+        next[*node] = order[(at + 1) % size];
+    }
+    Some(next)
 }
 
 /// A random tree over all nodes, and some edges more.
@@ -253,9 +284,8 @@ fn draw_nodes(
 
 /// What each application does; who starts the group, and who leaves it.
 fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
-    let mut plans: Vec<Plan> = (0..shape.size)
-        .map(|_| Plan::draw(dice, shape.lock, shape.order, shape.gossip, shape.mode, storm))
-        .collect();
+    let mut plans: Vec<Plan> =
+        (0..shape.size).map(|_| Plan::draw(dice, shape.parts, shape.mode, storm)).collect();
     if shape.group && shape.trigger == Trigger::Command {
         let first = dice.span(Duration::ZERO, Duration::from_secs(1));
         plans[dice.index(shape.size)].from_start.push((first, Task::Start));
@@ -312,7 +342,7 @@ mod tests {
 
     #[test]
     fn without_the_middle_a_line_falls_apart() {
-        let mut scenario = (0..).map(Scenario::new).find(|s| s.nodes.len() == 3).unwrap();
+        let mut scenario = (0..99).map(Scenario::new).find(|s| s.nodes.len() == 3).unwrap();
         scenario.edges = vec![(0, 1), (1, 2)];
         let all: Vec<Who> = scenario.nodes.iter().map(NodePlan::who).collect();
         assert_eq!(scenario.connected(&[all[0], all[2]]).len(), 2);
@@ -323,13 +353,15 @@ mod tests {
     fn every_kind_of_run_is_drawn() {
         let drawn: Vec<Scenario> = (0..300).map(Scenario::new).collect();
         let some = |what: fn(&Scenario) -> bool| drawn.iter().filter(|s| what(s)).count() > 20;
-        assert!(some(|s| s.lock && s.order && s.gossip));
-        assert!(some(|s| s.mode == Mode::Circulate && s.lock));
+        assert!(some(|s| s.parts == Parts::ALL));
+        assert!(some(|s| s.mode == Mode::Circulate && s.parts.lock));
         assert!(some(|s| !s.group));
         assert!(some(|s| s.nodes.len() == 7) && some(|s| s.nodes.len() == 2));
         assert!(some(|s| s.weather.loss > 0) && some(|s| s.weather.loss == 0));
         assert!(some(|s| !s.weather.blackouts.is_empty() && !s.weather.pauses.is_empty()));
-        assert!(some(|s| !s.weather.outages.is_empty()));
+        assert!(some(|s| !s.group && !s.weather.outages.is_empty()));
+        assert!(drawn.iter().any(|s| s.group && s.ring.is_none()));
+        assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));
         let leaves = |s: &Scenario| {
             let tasks = s.nodes.iter().flat_map(|node| &node.plan.from_install);
             tasks.filter(|(_, task)| matches!(task, Task::Leave)).count()

@@ -119,6 +119,12 @@ struct Scheduled<P: Protocol> {
 #[derive(Debug)]
 enum Happening<P: Protocol> {
     Input(InputOf<P>),
+    /// A message, and who sent it in which of its lives.
+    Message {
+        from: usize,
+        life: u32,
+        message: P::Message,
+    },
     /// A timer, which may have been set again or cancelled meanwhile.
     Timer(P::Timer),
     Pause,
@@ -266,10 +272,7 @@ impl<P: Protocol> Simulator<P> {
 
     /// Turns a due event into an input, unless it is void or its node does not listen now.
     fn admit(&mut self, event: Scheduled<P>) -> Option<InputOf<P>> {
-        // A link comes up only with somebody at its other end.
-        if let Happening::Input(Input::LinkUp(peer)) = &event.what
-            && self.index.get(peer).is_some_and(|peer| !self.nodes[*peer].is_present())
-        {
+        if self.is_void(&event.what) {
             return None;
         }
         let slot = &mut self.nodes[event.node];
@@ -300,11 +303,28 @@ impl<P: Protocol> Simulator<P> {
         }
         match event.what {
             Happening::Input(input) => Some(input),
+            Happening::Message { from, message, .. } => {
+                Some(Input::Message { from: self.nodes[from].id, message })
+            }
             Happening::Timer(timer) if slot.timers.get(&timer) == Some(&event.number) => {
                 slot.timers.remove(&timer);
                 Some(Input::Timer(timer))
             }
             Happening::Timer(_) | Happening::Pause | Happening::Wake => None,
+        }
+    }
+
+    /// What the handshake of a link rules out, which names the lives at both of its ends: a link
+    /// to nobody, and late messages of a life after the next one has begun.
+    fn is_void(&self, what: &Happening<P>) -> bool {
+        match what {
+            Happening::Input(Input::LinkUp(peer)) => {
+                self.index.get(peer).is_some_and(|peer| !self.nodes[*peer].is_present())
+            }
+            Happening::Message { from, life, .. } => {
+                self.nodes[*from].life != *life && self.nodes[*from].is_present()
+            }
+            _ => false,
         }
     }
 
@@ -365,8 +385,9 @@ impl<P: Protocol> Simulator<P> {
         for delay in delays.drain(..) {
             // Even the fastest message is not there before this input is over.
             let arrival = self.now + delay.max(Duration::from_nanos(1));
-            let input = Input::Message { from, message: message.clone() };
-            self.schedule(arrival, to, Happening::Input(input));
+            let life = self.nodes[node].life;
+            let message = message.clone();
+            self.schedule(arrival, to, Happening::Message { from: node, life, message });
         }
         self.delays = delays;
     }

@@ -165,7 +165,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             scenario,
             sim,
             dice,
-            invariants: Invariants::all(),
+            invariants: Invariants::of(scenario),
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
             lives: scenario.nodes.iter().map(|n| (n.id(), n.config.life)).collect(),
@@ -324,6 +324,9 @@ impl<'a, P: Subject> Storm<'a, P> {
         if let Some(gossip) = &mut config.gossip {
             gossip.life = config.life;
         }
+        if let Some(group) = &mut config.group {
+            group.founding.life = config.life;
+        }
         self.lives.insert(node, config.life);
         self.came_back.insert(node);
         let plan = Plan::after_crash(&mut self.dice);
@@ -372,7 +375,7 @@ fn react<P: Subject>(application: &mut Application, step: &Step<'_, P>) -> After
 /// The first message of a step that a quiet group does not send.
 fn disturbance<P: Subject>(step: &Step<'_, P>, scenario: &Scenario) -> Option<String> {
     step.effects.iter().find_map(|effect| match effect {
-        Effect::Send { message, .. } if !is_background(message, scenario.mode) => {
+        Effect::Send { message, .. } if !is_background(message, scenario) => {
             Some(format!("{message:?}"))
         }
         _ => None,

@@ -47,13 +47,11 @@ pub fn lines<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
 /// The settings and the weather of a scenario.
 pub fn heading(scenario: &Scenario) -> String {
     let mut heading = format!(
-        "seed {}: {} nodes, group {}, lock {}, order {}, gossip {}, {:?}, storm {:?}\n{:?}\n",
+        "seed {}: {} nodes, group {}, {:?}, {:?}, storm {:?}\n{:?}\n",
         scenario.seed,
         scenario.nodes.len(),
         scenario.group,
-        scenario.lock,
-        scenario.order,
-        scenario.gossip,
+        scenario.parts,
         scenario.mode,
         scenario.storm,
         scenario.weather,

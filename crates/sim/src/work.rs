@@ -1,6 +1,6 @@
 //! The applications: what they ask of their nodes, and how they react.
 
-use crate::dice::Dice;
+use crate::{dice::Dice, scenario::Parts};
 use bytes::Bytes;
 use core::time::Duration;
 use roundelay_core::{
@@ -49,24 +49,17 @@ impl Plan {
     }
 
     /// A random plan for a node that has these parts.
-    pub(crate) fn draw(
-        dice: &mut Dice,
-        lock: bool,
-        order: bool,
-        gossip: bool,
-        mode: Mode,
-        storm: Duration,
-    ) -> Self {
+    pub(crate) fn draw(dice: &mut Dice, parts: Parts, mode: Mode, storm: Duration) -> Self {
         let ms = Duration::from_millis;
         let mut plan =
             Self { read: dice.pick(&[Duration::ZERO, ms(1), ms(100)]), ..Self::default() };
-        if lock {
+        if parts.lock {
             plan.draw_locks(dice, mode, storm);
         }
-        if order {
+        if parts.order {
             plan.draw_sends(dice, storm);
         }
-        if gossip {
+        if parts.gossip {
             for _ in 0..dice.pick(&[0, 1, 5, 20]) {
                 let at = dice.span(Duration::ZERO, storm);
                 let bytes = dice.pick(&[0, 20, 300, 20_000]);
@@ -74,7 +67,7 @@ impl Plan {
             }
         }
         // Asked before there is a group: refused, not kept.
-        if (lock || order) && dice.chance(100) {
+        if dice.chance(100) {
             let mut early = plan.from_install.clone();
             early.truncate(2);
             plan.from_start.extend(early);

@@ -113,6 +113,7 @@ fn assert_exercised(counts: &Counts, parts: Parts) {
     };
     enough(counts.leaves, 200, "leaves");
     enough(counts.refused_starts, 100, "refused starts");
+    enough(counts.turned_away, 10, "lives turned away");
     if parts.lock {
         enough(counts.grants, 5_000, "grants");
         enough(counts.hand_offs, 2_000, "hand-offs");
@@ -131,7 +132,8 @@ fn assert_exercised(counts: &Counts, parts: Parts) {
 fn seeds_to_run() -> Range<u64> {
     let Some(text) = from_env::<String>("SEEDS") else { return 0..1000 };
     let (start, end) = text.split_once("..").expect("SEEDS is a range such as 0..1000");
-    start.parse().unwrap()..end.parse().unwrap()
+    let number = |text: &str| text.parse().expect("SEEDS has numbers");
+    number(start)..number(end)
 }
 
 fn parts() -> Parts {

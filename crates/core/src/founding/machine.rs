@@ -280,6 +280,11 @@ impl Founding {
         if self.wanting && self.me < start.index {
             return Verdict::No(Refusal::GaveWay { to: self.me });
         }
+        // Who names itself as its next node has itself and the sender for predecessors.
+        if self.next == self.me && start.index != self.me {
+            let (first, second, next) = (path[path.len() - 1].position, self.me, self.me);
+            return Verdict::No(Refusal::SharedSuccessor { first, second, next });
+        }
         // The walk passes each node once; who sees itself in it has two predecessors, or, if it is
         // an old walk of its own, has forgotten it.
         if path.iter().any(|step| step.position == self.me) {

@@ -16,6 +16,7 @@ const DIGEST_ENTRIES: usize = 1024;
 
 /// A peer with a link, or that has called itself a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 pub(super) struct Neighbor {
     /// Listed here, or said so itself.
     accepted: bool,

@@ -212,7 +212,7 @@ impl Gossip {
             rumors += 1;
             bytes += payload_bytes(&kept.rumor);
             hot.pushes += 1;
-            if hot.pushes < k.saturating_mul(PUSHES_PER_K) {
+            if hot.pushes < k.max(1).saturating_mul(PUSHES_PER_K) {
                 self.hot.push_back(hot);
             } else {
                 kept.hot = false;

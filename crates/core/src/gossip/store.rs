@@ -199,6 +199,11 @@ impl Store {
         }
     }
 
+    /// How many own rumors nobody else is known to have.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.unconfirmed.len()
+    }
+
     /// Whether another own rumor is accepted: half of the budget is for the rumors of others.
     pub(super) fn accepts_own(&self) -> bool {
         self.unconfirmed.is_empty() || self.unconfirmed_bytes < self.bytes_max / 2

@@ -53,6 +53,8 @@ pub(super) struct Group {
     pub(super) repair: Repair,
     /// Per position: who is known to know that this member has left; a bit per position.
     pub(super) departures: Vec<Option<u64>>,
+    /// How often this member has repeated that it has left.
+    pub(super) announcements: u32,
     position: u64,
     pub(super) unread: usize,
     history: History,
@@ -108,6 +110,7 @@ impl Group {
             flush_armed: false,
             repair: Repair::new(n, now),
             departures: vec![None; n],
+            announcements: 0,
             position: 0,
             unread: 0,
             history: History::new(&config),
@@ -322,7 +325,8 @@ impl Group {
         let heads = self.streams.iter().enumerate().filter_map(|(sender, stream)| {
             stream.ready().front().map(|ready| (ready.time, sender))
         });
-        // The order: by Lamport time, then by the position of the sender (Lamport 1978, p. 561).
+        // The order: by Lamport time, then by the position of the sender (Lamport 1978,
+        // "Ordering the Events Totally").
         let (time, sender) = heads.min()?;
         Some((self.streams[sender].delivered() + 1, time, sender))
     }

@@ -7,6 +7,10 @@ use super::{
 use crate::id::NodeId;
 use alloc::sync::Arc;
 
+/// How often a leaver tells who does not answer. Whoever was gone before it could say so does not
+/// hold it up for ever; who is there hears it from the others.
+const ANNOUNCEMENTS_MAX: u32 = 20;
+
 /// How far this member is with leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
@@ -50,7 +54,8 @@ impl Group {
             self.departures[self.me] = Some(bit(self.me));
             self.tell_departure(self.me, u64::MAX, cx);
         }
-        if self.phase == Phase::Announcing && self.uninformed(self.me) == 0 {
+        let told = self.uninformed(self.me) == 0 || self.announcements >= ANNOUNCEMENTS_MAX;
+        if self.phase == Phase::Announcing && told {
             self.phase = Phase::Left;
             for timer in [Timer::Flush, Timer::Heartbeat, Timer::Want] {
                 cx.cancel_timer(timer);
@@ -103,7 +108,10 @@ impl Group {
     }
 
     /// The heartbeat: repeats it until it is acknowledged.
-    pub(super) fn repeat_departures(&self, cx: &mut Cx<'_>) {
+    pub(super) fn repeat_departures(&mut self, cx: &mut Cx<'_>) {
+        if self.phase == Phase::Announcing {
+            self.announcements += 1;
+        }
         self.tell_departures(u64::MAX, cx);
     }
 

@@ -107,10 +107,10 @@ impl TokenRing {
                 return;
             }
             self.leaving = Leaving::Telling { since: now };
-            ring.tell_that_i_left(cx);
+            ring.tell_of(ring.me, cx);
         }
         if let Leaving::Telling { since } = self.leaving
-            && ring.awaited(since, now).all(|p| ring.links[p].left_ack)
+            && ring.awaited(since, now).all(|p| ring.links[ring.me].known_by.contains(&p))
         {
             self.leaving = Leaving::Done;
             cx.emit(Event::LeaveDone);
@@ -127,7 +127,7 @@ impl TokenRing {
                 }
                 self.hand_all_over(cx);
             }
-            Leaving::Telling { .. } => ring.tell_that_i_left(cx),
+            Leaving::Telling { .. } => ring.tell_of(ring.me, cx),
             Leaving::No | Leaving::Done => {}
         }
         self.go_on_leaving(cx);
@@ -137,6 +137,7 @@ impl TokenRing {
         let ring = self.ring.as_mut().expect("messages are of a view");
         let link = &mut ring.links[from];
         link.stays = link.stays.max(Stays::Leaving);
+        link.told_last_pass = true;
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
         self.serve_blocked(cx);
@@ -162,10 +163,15 @@ impl TokenRing {
         }
         ring.send(from, Body::LeftAck { member }, cx);
         let link = &mut ring.links[position];
+        link.known_by.insert(from);
         if link.has_left() {
             return;
         }
         link.stays = Stays::Left;
+        link.settle();
+        // The leaver may be gone before everybody has heard: whoever knows passes it on.
+        self.repeat_later(cx);
+        let ring = self.ring.as_ref().expect("as above");
         cx.emit(Event::MemberLeft(ring.view.members[position].id));
         self.serve_blocked(cx);
         self.go_on_leaving(cx);
@@ -173,8 +179,8 @@ impl TokenRing {
 
     pub(super) fn on_left_ack(&mut self, from: usize, member: u16, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_mut().expect("messages are of a view");
-        if usize::from(member) == ring.me {
-            ring.links[from].left_ack = true;
+        if let Some(link) = ring.links.get_mut(usize::from(member)) {
+            link.known_by.insert(from);
             self.go_on_leaving(cx);
         }
     }
@@ -216,16 +222,34 @@ impl Ring {
         self.order.iter().copied().filter(here)
     }
 
-    fn tell_that_i_left(&self, cx: &mut Context<'_, TokenRing>) {
-        for position in self.order.iter().filter(|p| !self.links[**p].left_ack) {
-            self.send(*position, Body::Left { member: self.me as u16 }, cx);
+    /// Tells everybody who can be reached and is not known to know that `left` has left.
+    pub(super) fn tell_of(&self, left: usize, cx: &mut Context<'_, TokenRing>) {
+        for position in self.ignorant(left) {
+            self.send(position, Body::Left { member: left as u16 }, cx);
         }
+    }
+
+    fn ignorant(&self, left: usize) -> impl Iterator<Item = usize> {
+        let known_by = &self.links[left].known_by;
+        let here = |p: &usize| self.links[*p].up && !self.links[*p].has_left();
+        self.order.iter().copied().filter(here).filter(|p| !known_by.contains(p))
+    }
+
+    /// The members that have left.
+    fn left(&self) -> impl Iterator<Item = usize> {
+        self.order.iter().copied().filter(|p| self.links[*p].has_left())
+    }
+
+    /// Passes on who has left; false if everybody who can be reached knows.
+    pub(super) fn repeat_who_left(&self, cx: &mut Context<'_, TokenRing>) -> bool {
+        self.left().for_each(|left| self.tell_of(left, cx));
+        self.left().any(|left| self.ignorant(left).next().is_some())
     }
 
     /// Whoever has missed it hears of it now.
     pub(super) fn tell_who_left(&self, to: usize, cx: &mut Context<'_, TokenRing>) {
-        for position in self.order.iter().filter(|p| self.links[**p].has_left() && **p != to) {
-            self.send(to, Body::Left { member: *position as u16 }, cx);
+        for left in self.left().filter(|left| *left != to) {
+            self.send(to, Body::Left { member: left as u16 }, cx);
         }
     }
 }

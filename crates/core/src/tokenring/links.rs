@@ -18,8 +18,11 @@ pub(super) struct Link {
     pub(super) stays: Stays,
     /// It knows that this node is leaving, and its last pass to this node had this number.
     pub(super) leaving_ack: Option<u64>,
-    /// It knows that this node has left.
-    pub(super) left_ack: bool,
+    /// It has been told the number of the last pass to it, and waits for that before it leaves.
+    pub(super) told_last_pass: bool,
+    /// Once it has left: who is known to know. (The entry of the own position says who knows that
+    /// this node has left.)
+    pub(super) known_by: BTreeSet<usize>,
     /// An acknowledgement is owed at the batch boundary.
     pub(super) ack_owed: bool,
     sent: u64,
@@ -73,6 +76,13 @@ impl Link {
     /// The number of the last pass to this peer.
     pub(super) fn last_pass(&self) -> u64 {
         self.sent
+    }
+
+    /// It has left, and had received whatever was passed to it before it said so.
+    pub(super) fn settle(&mut self) {
+        if self.told_last_pass {
+            self.unacknowledged.clear();
+        }
     }
 
     pub(super) fn acknowledge(&mut self, up_to: u64, also: &[u64]) {

@@ -386,7 +386,9 @@ impl TokenRing {
             .ring
             .as_ref()
             .is_some_and(|ring| ring.links.iter().any(|link| link.unacknowledged() > 0));
-        if unacknowledged || !self.open.is_empty() || self.waiters > 0 || self.is_leaving() {
+        let telling = self.ring.as_ref().is_some_and(|ring| ring.repeat_who_left(cx));
+        let waiting = !self.open.is_empty() || self.waiters > 0;
+        if unacknowledged || telling || waiting || self.is_leaving() {
             self.repeat_later(cx);
         }
     }
@@ -557,7 +559,7 @@ impl Protocol for TokenRing {
             Input::Timer(Timer::Repeat) => self.on_repeat(cx),
             Input::Timer(Timer::Hold) => self.on_hold(cx),
             Input::Command(Command::Install { view, founder }) => {
-                self.on_install(view, founder, cx)
+                self.on_install(view, founder, cx);
             }
             Input::Command(Command::Lock { lock, ticket, wait }) => {
                 self.on_lock(lock, ticket, wait, cx);

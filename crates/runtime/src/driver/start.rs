@@ -85,6 +85,8 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
     };
     let names = known_names(&plan);
     let shared = Shared::new(plan.name.clone(), address, plan.limits.clone(), offers, names);
+    plan.subscribed.events.iter().for_each(|mailbox| shared.events.adopt(mailbox));
+    plan.subscribed.rumors.iter().for_each(|mailbox| shared.rumors.adopt(mailbox));
     let shared = Arc::new(shared);
     let (requests, incoming) = Requests::new();
     let node = Node::new(Arc::clone(&shared), requests);

@@ -77,8 +77,11 @@ fn question(command: &node::Command) -> Option<(Part, u64)> {
     }
 }
 
-/// Which ticket an event answers, and the stages that it leads from and to.
-fn answer(event: &node::Event) -> Option<(Part, u64, Option<(Stage, Stage)>)> {
+/// The stages that an answer leads from and to; none for an answer that is about no question.
+type Change = Option<(Stage, Stage)>;
+
+/// Which ticket an event answers.
+fn answer(event: &node::Event) -> Option<(Part, u64, Change)> {
     let done = Some((Stage::Asked, Stage::Done));
     match event {
         node::Event::Lock(event) => {

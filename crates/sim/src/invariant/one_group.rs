@@ -4,11 +4,21 @@ use super::{Invariant, Seen, Who};
 use roundelay_core::{founding::Event, node, protocol::Effect, view::View};
 use std::collections::BTreeSet;
 
-/// All lives of all nodes that ever install a view install the same one, once, and are in it.
-#[derive(Debug, Default)]
+/// All lives of all nodes that ever install a view install the same one, once, and are in it; its
+/// ring is the one that the next pointers make.
+#[derive(Debug)]
 pub struct OneGroup {
+    ring: Option<Vec<u16>>,
     group: Option<(View, usize)>,
     members: BTreeSet<Who>,
+}
+
+impl OneGroup {
+    /// The invariant for nodes whose next pointers make this ring, as positions in the list; none
+    /// if it does not close.
+    pub fn new(ring: Option<Vec<u16>>) -> Self {
+        Self { ring, group: None, members: BTreeSet::new() }
+    }
 }
 
 impl Invariant for OneGroup {
@@ -27,6 +37,10 @@ impl Invariant for OneGroup {
             return Err("installs a view twice".into());
         }
         well_formed(view, *founder)?;
+        if self.ring.as_deref() != Some(&*view.ring) {
+            let (ring, pointers) = (&view.ring, &self.ring);
+            return Err(format!("installs ring {ring:?}, but the pointers make {pointers:?}"));
+        }
         let member = view.members.iter().find(|member| member.id == who.node);
         if member.is_none_or(|member| member.life != who.life) {
             return Err(format!("installs a view that this life is not in: {view:?}"));
@@ -57,6 +71,10 @@ mod tests {
     use super::*;
     use roundelay_core::{tokenring::Mode, view::Member};
 
+    fn ring(ring: &[u16]) -> OneGroup {
+        OneGroup::new(Some(ring.to_vec()))
+    }
+
     fn installs(members: &[u64], ring: &[u16], founder: usize) -> Line {
         let member =
             |n: &u64| Member { id: id(*n), name: name(*n), life: who(*n).life, incarnation: 1 };
@@ -69,30 +87,33 @@ mod tests {
     fn all_in_one_view_are_fine() {
         let history =
             [(1, installs(&[1, 2, 3], &[0, 2, 1], 1)), (3, installs(&[1, 2, 3], &[0, 2, 1], 1))];
-        holds(&mut OneGroup::default(), &history);
+        holds(&mut ring(&[0, 2, 1]), &history);
     }
 
     #[test]
     fn two_groups_are_found() {
-        let other_ring =
-            [(1, installs(&[1, 2, 3], &[0, 1, 2], 1)), (3, installs(&[1, 2, 3], &[0, 2, 1], 1))];
-        breaks(&mut OneGroup::default(), &other_ring, "others");
-        let other_founder =
-            [(1, installs(&[1, 2], &[0, 1], 1)), (2, installs(&[1, 2], &[0, 1], 0))];
-        breaks(&mut OneGroup::default(), &other_founder, "others");
+        let history = [(1, installs(&[1, 2], &[0, 1], 1)), (2, installs(&[1, 2], &[0, 1], 0))];
+        breaks(&mut ring(&[0, 1]), &history, "others");
     }
 
     #[test]
     fn a_stranger_and_a_second_time_are_found() {
-        breaks(&mut OneGroup::default(), &[(3, installs(&[1, 2], &[0, 1], 0))], "not in");
+        breaks(&mut ring(&[0, 1]), &[(3, installs(&[1, 2], &[0, 1], 0))], "not in");
         let twice = [(1, installs(&[1, 2], &[0, 1], 0)), (1, installs(&[1, 2], &[0, 1], 0))];
-        breaks(&mut OneGroup::default(), &twice, "twice");
+        breaks(&mut ring(&[0, 1]), &twice, "twice");
     }
 
     #[test]
-    fn a_ring_that_does_not_close_is_found() {
-        breaks(&mut OneGroup::default(), &[(1, installs(&[1, 2], &[0, 0], 0))], "none");
-        breaks(&mut OneGroup::default(), &[(1, installs(&[1, 2], &[0], 0))], "none");
-        breaks(&mut OneGroup::default(), &[(1, installs(&[1, 2], &[0, 1], 2))], "none");
+    fn another_ring_is_found() {
+        let history = [(1, installs(&[1, 2, 3], &[0, 1, 2], 1))];
+        breaks(&mut ring(&[0, 2, 1]), &history, "pointers");
+        breaks(&mut OneGroup::new(None), &history, "pointers");
+    }
+
+    #[test]
+    fn a_view_that_is_none_is_found() {
+        breaks(&mut ring(&[0, 1]), &[(1, installs(&[1, 2], &[0, 0], 0))], "none");
+        breaks(&mut ring(&[0, 1]), &[(1, installs(&[1, 2], &[0], 0))], "none");
+        breaks(&mut ring(&[0, 1]), &[(1, installs(&[1, 2], &[0, 1], 2))], "none");
     }
 }

@@ -33,7 +33,6 @@ pub(super) fn configs(
     edges: &[(usize, usize)],
 ) -> Vec<Config> {
     let detector = draw_detector(dice);
-    let ring = draw_ring(dice, names.len());
     let lock = draw_lock(dice, names);
     let order = draw_order(dice, names);
     let gossip = draw_gossip(dice, names);
@@ -48,14 +47,17 @@ pub(super) fn configs(
                 name: name.clone(),
                 life,
                 list: names.to_vec(),
-                next: ring.as_ref().map(|next| names[next[at]].clone()),
+                next: shape.next.as_ref().map(|next| names[next[at]].clone()),
                 trigger: shape.trigger,
                 mode: shape.mode,
             };
             let group = GroupConfig {
                 founding,
-                lock: shape.lock.then(|| tokenring::Config { me: name.id(), ..lock.clone() }),
-                order: shape.order.then(|| multicast::Config { me: name.id(), ..order.clone() }),
+                lock: shape.parts.lock.then(|| tokenring::Config { me: name.id(), ..lock.clone() }),
+                order: shape
+                    .parts
+                    .order
+                    .then(|| multicast::Config { me: name.id(), ..order.clone() }),
             };
             let listed = neighbors.next().expect("one for each node");
             let neighbors = if all_links { Neighbors::AllLinks } else { listed };
@@ -65,7 +67,7 @@ pub(super) fn configs(
                 life,
                 detector: detector.clone(),
                 group: shape.group.then_some(group),
-                gossip: shape.gossip.then_some(gossip),
+                gossip: shape.parts.gossip.then_some(gossip),
             }
         })
         .collect()
@@ -76,20 +78,6 @@ fn draw_detector(dice: &mut Dice) -> detector::Config {
         heartbeat: dice.span(ms(200), ms(1000)),
         suspect_min: dice.span(ms(500), ms(3000)),
     }
-}
-
-/// For each node the one that follows it, or the order of the list.
-fn draw_ring(dice: &mut Dice, size: usize) -> Option<Vec<usize>> {
-    if dice.chance(500) {
-        return None;
-    }
-    let mut order: Vec<usize> = (0..size).collect();
-    dice.shuffle(&mut order);
-    let mut next = vec![0; size];
-    for (at, node) in order.iter().enumerate() {
-        next[*node] = order[(at + 1) % size];
-    }
-    Some(next)
 }
 
 fn draw_lock(dice: &mut Dice, names: &[Name]) -> tokenring::Config {
@@ -129,7 +117,7 @@ fn draw_gossip(dice: &mut Dice, names: &[Name]) -> gossip::Config {
             Strategy::Rumor { k: dice.between(1, 4) as u32 }
         },
         rumor_bytes_max: 10_000,
-        retention_age: Duration::from_secs(3600),
+        retention_age: Duration::from_hours(1),
         retention_bytes: 1 << 25,
         round: dice.span(ms(5), ms(100)),
         anti_entropy: dice.span(ms(200), ms(2000)),

@@ -64,8 +64,13 @@ pub struct Outage {
 }
 
 impl Weather {
-    /// The weather among `nodes` for a storm of this length; crashes only if `crashes`.
-    pub(super) fn draw(dice: &mut Dice, nodes: &[NodeId], storm: Duration, crashes: bool) -> Self {
+    /// The weather among `nodes` for a storm of this length, in which so many may crash.
+    pub(super) fn draw(
+        dice: &mut Dice,
+        nodes: &[NodeId],
+        storm: Duration,
+        crashes_max: usize,
+    ) -> Self {
         let fastest = dice.pick(&[50, 500, 5_000]);
         let spread = dice.pick(&[0, 200, 5_000, 40_000]);
         let micros = Duration::from_micros;
@@ -84,8 +89,8 @@ impl Weather {
         if dice.chance(400) {
             weather.draw_pauses(dice, nodes, storm);
         }
-        if crashes && dice.chance(700) {
-            weather.draw_outages(dice, nodes, storm);
+        if crashes_max > 0 && dice.chance(700) {
+            weather.draw_outages(dice, nodes, storm, crashes_max);
         }
         weather
     }
@@ -145,13 +150,20 @@ impl Weather {
         }
     }
 
-    fn draw_outages(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
-        for node in nodes {
-            if dice.chance(300) {
-                let at = Time::ZERO + dice.span(ms(200), storm);
-                let back = at + dice.span(ms(400), storm);
-                self.outages.push(Outage { node: *node, at, back });
-            }
+    fn draw_outages(
+        &mut self,
+        dice: &mut Dice,
+        nodes: &[NodeId],
+        storm: Duration,
+        crashes_max: usize,
+    ) {
+        let mut nodes = nodes.to_vec();
+        dice.shuffle(&mut nodes);
+        let crashes = dice.between(1, crashes_max as u64) as usize;
+        for node in nodes.into_iter().take(crashes) {
+            let at = Time::ZERO + dice.span(Duration::ZERO, storm);
+            let back = at + dice.span(ms(1), storm);
+            self.outages.push(Outage { node, at, back });
         }
     }
 }

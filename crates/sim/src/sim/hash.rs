@@ -53,7 +53,9 @@ mod tests {
     fn order_and_content_count() {
         let hash = |values: &[&str]| {
             let mut hasher = TraceHasher::default();
-            values.iter().for_each(|value| value.hash(&mut hasher));
+            for value in values {
+                value.hash(&mut hasher);
+            }
             hasher.finish()
         };
         assert_eq!(hash(&["a", "b"]), hash(&["a", "b"]));

@@ -60,7 +60,7 @@ impl Protocol for Counter {
                     sequence: number,
                     time: 1,
                     payload: bytes::Bytes::new(),
-                })
+                });
             }
             Input::Command(Order::Save) => cx.save(record()),
             Input::Timer(Alarm::Far)
@@ -175,6 +175,32 @@ fn a_restart_finds_its_disk_and_none_of_the_old_timers() {
     let seen = inputs(&mut sim, id(0), ms(17));
     // The old life's tick was due at ten milliseconds, the new one's at eighteen.
     assert_eq!(seen, [(ms(8), Input::Start(Some(record())))]);
+}
+
+#[test]
+fn nothing_of_an_old_life_arrives_after_the_next_one_has_begun() {
+    let mut sim = group(1, 2);
+    sim.network()
+        .ground(Latency { min: Duration::from_millis(50), max: Duration::from_millis(50) });
+    sim.run_until(ms(40));
+    sim.stop(id(1));
+    sim.restart(id(1), Counter { peers: Vec::new(), said: 0, heard: 0 }, ms(75));
+    let heard = inputs(&mut sim, id(0), ms(200));
+    let heard = heard.iter().filter(|(_, input)| matches!(input, Input::Message { .. }));
+    // Said at 11, 21 and 31 milliseconds; the last one would arrive at 81.
+    assert_eq!(heard.map(|(time, _)| *time > ms(75)).collect::<Vec<_>>(), [false, false]);
+}
+
+#[test]
+fn a_link_to_nobody_does_not_come_up() {
+    let mut sim = group(1, 2);
+    for time in [ms(5), ms(15)] {
+        sim.input_at(time, id(0), Input::LinkUp(id(1)));
+    }
+    sim.run_until(ms(10));
+    sim.stop(id(1));
+    let seen = inputs(&mut sim, id(0), ms(30));
+    assert!(!seen.iter().any(|(_, input)| matches!(input, Input::LinkUp(_))));
 }
 
 #[test]

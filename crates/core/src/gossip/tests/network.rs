@@ -76,7 +76,7 @@ pub(super) fn config(strategy: Strategy) -> Config {
         neighbors: Neighbors::AllLinks,
         strategy,
         rumor_bytes_max: 1 << 16,
-        retention_age: Duration::from_secs(3600),
+        retention_age: Duration::from_hours(1),
         retention_bytes: 1 << 24,
         round: Duration::from_millis(20),
         anti_entropy: Duration::from_secs(2),

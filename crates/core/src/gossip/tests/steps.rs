@@ -168,6 +168,16 @@ fn a_rumor_is_pushed_on_and_a_second_copy_prunes() {
 }
 
 #[test]
+fn the_slower_link_stays_if_the_faster_one_has_left_the_tree() {
+    let mut one = One::tree(&[1, 2]);
+    one.message(1, Message::Rumor(record(9, 1)));
+    one.message(1, Message::Rumor(rumor(9, 1, 1)));
+    one.message(1, Message::Prune);
+    assert_eq!(one.message(2, Message::Rumor(rumor(9, 1, 3))), []);
+    assert!(one.gossip.status().neighbors.contains(&(peer(2), true)));
+}
+
+#[test]
 fn rumors_are_held_until_their_record_comes() {
     let mut one = One::tree(&[1]);
     one.message(1, Message::Rumor(rumor(9, 2, 1)));
@@ -245,7 +255,7 @@ fn a_want_is_answered_in_bounded_batches() {
     assert_eq!(one.message(1, Message::Want(vec![range(5, 0, u64::MAX), range(0, 9, 2)])), []);
     let mut one = One::tree(&[1]);
     for _ in 0..20 {
-        one.publish(Bytes::from_static(&[0; 60_000]));
+        one.publish(Bytes::from(vec![0; 60_000]));
     }
     assert_eq!(one.message(1, want(1, 20)).len(), 9);
 }

@@ -1,0 +1,426 @@
+//! `roundelay multicast`: one order of messages for the peers of `peers.json`.
+
+use crate::{
+    args::{self, Multicast},
+    failure::Usage,
+    files::{Peers, peers},
+    generator::Generator,
+    input::{Command, Input},
+    output::{Clock, MemberClock, Message, Output, PeerState, Queued, Report},
+    program::{PeerBook, Stage, maybe},
+};
+use futures_util::future::{BoxFuture, FutureExt};
+use roundelay::{
+    Deliveries, Delivery, Event, Events, Group, Node, SendError, Trigger,
+    core::{founding, multicast},
+};
+use std::{collections::VecDeque, ops::ControlFlow, time::Duration};
+use tokio::time::timeout;
+
+const HELP: &str = "\
+any text          is a message
+/generate RATE    send RATE random messages per second
+/stop             stop that
+/peers            the peers and their states
+/clock            the Lamport clock, and what has been heard of the others'
+/queue            messages that are not in the order yet
+/history          the order so far
+/quit             leave";
+
+/// Texts that may wait for being sent; then who types or generates waits.
+const TEXTS_MAX: usize = 1024;
+/// Generated texts leave room for typed ones.
+const GENERATED_MAX: usize = 256;
+/// How long somebody is absent before that is said.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long texts that have been typed may take to be accepted when the program is to end.
+const LAST_TEXTS: Duration = Duration::from_millis(300);
+
+/// Runs the program until somebody wishes to end it.
+pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()> {
+    args.shared.check()?;
+    let peers = Peers::read(&args.peers, peers::parse)?;
+    peers.check_group()?;
+    if let Some(name) = &args.name {
+        peers.named(name)?;
+    }
+    let Some((name, rate)) =
+        stage.ask(async |input, output| questions(&args, &peers, input, output).await).await?
+    else {
+        return Ok(());
+    };
+    let own = peers.named(&name)?;
+    let members = peers.list().iter().map(|peer| peer.name.as_str());
+    let group = Group::of(members).trigger(Trigger::FirstOfList).lock(false);
+    let (node, events) =
+        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let deliveries = node.deliveries();
+    let mut order = Order {
+        book: PeerBook::new(&peers, &name),
+        stay: args.shared.stay,
+        generator: Generator::new(rate),
+        node,
+        stage,
+        started: false,
+        turned_away: false,
+        texts: VecDeque::new(),
+        sending: None,
+        accepted: 0,
+        delivered: 0,
+        patience: Some(tokio::time::sleep(PATIENCE).boxed()),
+        ended: false,
+    };
+    order.play(events, deliveries).await;
+    order.leave().await;
+    Ok(())
+}
+
+/// Asks for what no flag gave: the name, and whether to generate messages, at which rate.
+async fn questions(
+    args: &Multicast,
+    peers: &Peers,
+    input: &mut Input,
+    output: &Output,
+) -> Result<Option<(String, Option<f64>)>, Usage> {
+    let named = |text: &str| match peers.named(text) {
+        Ok(peer) => Ok(peer.name.to_string()),
+        Err(Usage(reason)) => Err(reason),
+    };
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => match input.answer("name", output, named).await? {
+            Some(name) => name,
+            None => return Ok(None),
+        },
+    };
+    if args.generate.is_some() || args.no_generate {
+        return Ok(Some((name, args.generate)));
+    }
+    let question = "generate messages? (y, n, or how many per second)";
+    let rate = input.answer(question, output, generate_answer).await?;
+    Ok(rate.map(|rate| (name, rate)))
+}
+
+/// Understands the answer to "generate messages?".
+fn generate_answer(text: &str) -> Result<Option<f64>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "n" | "no" => Ok(None),
+        "y" | "yes" => Ok(Some(1.0)),
+        number => args::rate(number)
+            .map(Some)
+            .map_err(|_| format!("{text:?} is no answer; say y, n, or a rate per second")),
+    }
+}
+
+/// The program while it runs.
+struct Order {
+    stage: Stage,
+    node: Node,
+    book: PeerBook,
+    stay: bool,
+    generator: Generator,
+    /// Whether the view has been shown.
+    started: bool,
+    turned_away: bool,
+    /// Texts that wait for being sent.
+    texts: VecDeque<String>,
+    /// The one that is being sent.
+    sending: Option<BoxFuture<'static, Result<(), SendError>>>,
+    /// Own messages that are on their way or in the order, and those in the order.
+    accepted: u64,
+    delivered: u64,
+    /// When it is time to say who is absent.
+    patience: Option<BoxFuture<'static, ()>>,
+    /// Whether the input has ended, or a script has said `/quit`.
+    ended: bool,
+}
+
+impl Order {
+    /// Acts on events, commands and deliveries until somebody wishes to end.
+    async fn play(&mut self, mut events: Events, mut deliveries: Deliveries) {
+        let shutdown = self.stage.shutdown.clone();
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = async {
+                while self.step(&mut events, &mut deliveries).await.is_continue() {}
+            } => {}
+        }
+    }
+
+    async fn step(&mut self, events: &mut Events, deliveries: &mut Deliveries) -> ControlFlow<()> {
+        if self.ended && !self.is_pending() && !self.stage.input.has_commands() {
+            return ControlFlow::Break(());
+        }
+        if self.sending.is_none()
+            && let Some(text) = self.texts.pop_front()
+        {
+            let multicast = self.node.multicast();
+            self.sending = Some(async move { multicast.submit(text).await }.boxed());
+        }
+        // Messages are shown after the view in which they are ordered.
+        let started = self.started;
+        let room = self.texts.len() < GENERATED_MAX;
+        let full = self.texts.len() >= TEXTS_MAX;
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => self.on_event(event).await,
+                None => return ControlFlow::Break(()),
+            },
+            delivery = deliveries.next(), if started => match delivery {
+                Some(delivery) => self.on_delivery(delivery).await,
+                None => return ControlFlow::Break(()),
+            },
+            sent = maybe(&mut self.sending) => self.on_sent(sent).await,
+            text = self.generator.next(), if room => self.texts.push_back(text),
+            () = maybe(&mut self.patience) => self.on_patience().await,
+            command = self.stage.input.command("/quit", full) => {
+                return self.on_command(command).await;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether a text has been typed or generated that is not in the order yet.
+    fn is_pending(&self) -> bool {
+        self.sending.is_some() || !self.texts.is_empty() || self.delivered < self.accepted
+    }
+
+    async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
+        let line = match command {
+            Command::Quit { at_once: true } => return ControlFlow::Break(()),
+            Command::Quit { at_once: false } => {
+                self.finish_pending();
+                return ControlFlow::Continue(());
+            }
+            Command::End => {
+                // At a terminal, Ctrl-D is a way to say quit.
+                if !self.stay && !self.stage.input.is_script() {
+                    return ControlFlow::Break(());
+                }
+                if !self.stay {
+                    self.finish_pending();
+                }
+                return ControlFlow::Continue(());
+            }
+            Command::TooLong => {
+                self.stage.output.error("the line is too long to be a message; shorten it").await;
+                return ControlFlow::Continue(());
+            }
+            Command::Line(line) => line,
+        };
+        let line = line.trim();
+        match line.split_once(char::is_whitespace).unwrap_or((line, "")) {
+            ("", _) => {}
+            ("/generate", rate) => self.on_generate(rate.trim()).await,
+            ("/stop", "") => self.on_stop().await,
+            ("/peers", "") => {
+                let peers = self.book.lines(|_| None);
+                self.stage.output.report(Report::Peers { peers }).await;
+            }
+            ("/clock", "") => self.on_clock().await,
+            ("/queue", "") => self.on_queue().await,
+            ("/history", "") => self.on_history().await,
+            ("/help", "") => self.stage.output.line(HELP).await,
+            (word, _) if word.starts_with('/') => {
+                let shown: String = word.chars().take(40).collect();
+                let message = format!("there is no command {shown:?}; type /help for the commands");
+                self.stage.output.error(message).await;
+            }
+            _ if self.turned_away => self.stage.output.error(self.turned_away_text()).await,
+            _ if self.texts.len() >= TEXTS_MAX => {
+                let message = format!("{TEXTS_MAX} messages wait to be sent; wait for the others");
+                self.stage.output.error(message).await;
+            }
+            _ => self.texts.push_back(line.to_owned()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Ends once everything that was said before is in the order.
+    fn finish_pending(&mut self) {
+        self.generator.stop();
+        self.ended = true;
+    }
+
+    async fn on_generate(&mut self, rate: &str) {
+        match args::rate(rate) {
+            Ok(rate) => {
+                self.generator.start(rate);
+                self.stage.output.note(format!("generating {rate} messages per second")).await;
+            }
+            Err(reason) => self.stage.output.error(format!("/generate: {reason}")).await,
+        }
+    }
+
+    async fn on_stop(&mut self) {
+        if self.generator.stop() {
+            self.stage.output.note("no more messages are generated").await;
+        } else {
+            let message = "nothing is being generated; /generate RATE begins";
+            self.stage.output.error(message).await;
+        }
+    }
+
+    async fn on_sent(&mut self, sent: Result<(), SendError>) {
+        self.sending = None;
+        match sent {
+            Ok(()) => self.accepted += 1,
+            Err(error) => self.stage.output.error(format!("not sent: {error}")).await,
+        }
+    }
+
+    async fn on_delivery(&mut self, delivery: Delivery) {
+        if delivery.sender == self.node.name().id() {
+            self.delivered += 1;
+        }
+        let message = self.message(&delivery);
+        self.stage.output.report(Report::Delivered(message)).await;
+    }
+
+    fn message(&self, delivery: &Delivery) -> Message {
+        Message {
+            position: delivery.position,
+            time: delivery.time,
+            sender: self.book.name(delivery.sender, &self.node),
+            sequence: delivery.sequence,
+            text: String::from_utf8_lossy(&delivery.payload).into_owned(),
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Peer { peer, state, .. } => {
+                self.book.note(peer, state.into(), &self.stage.output).await;
+            }
+            Event::Founding(founding::Event::Installed { view, .. }) => {
+                let members: Vec<String> =
+                    view.members.iter().map(|member| member.name.to_string()).collect();
+                let shown = format!("all are here: {}", members.join(", "));
+                let number = view.number;
+                self.stage.output.report(Report::View { number, members, shown }).await;
+                self.started = true;
+                self.patience = None;
+            }
+            Event::Founding(founding::Event::TurnedAway) => {
+                self.turned_away = true;
+                self.texts.clear();
+                self.sending = None;
+                self.patience = None;
+                self.generator.stop();
+                self.stage.output.error(self.turned_away_text()).await;
+            }
+            Event::Founding(founding::Event::Refused(error)) => {
+                let message = format!("the group was not founded: {}", refusal(&error));
+                self.stage.output.error(message).await;
+            }
+            Event::Order(multicast::Event::MemberLeft(peer)) => {
+                self.book.note(peer, PeerState::Left, &self.stage.output).await;
+            }
+            Event::Link(text) => self.stage.output.line(text).await,
+            Event::Missed(count) => {
+                self.stage.output.error(format!("{count} events came too fast to show")).await;
+            }
+            _ => {}
+        }
+    }
+
+    fn turned_away_text(&self) -> String {
+        format!(
+            "the group runs with an earlier life of {}, so this one cannot take part; quit it, or \
+             end all peers and start them anew",
+            self.node.name()
+        )
+    }
+
+    /// Some time has passed: says who has not come.
+    async fn on_patience(&mut self) {
+        self.patience = None;
+        let absent = self.node.status().await.founding.map(|founding| founding.absent);
+        if let Some(absent) = absent.filter(|absent| !absent.is_empty()) {
+            self.stage.output.report(self.book.waiting(&absent)).await;
+        }
+    }
+
+    async fn on_clock(&self) {
+        let status = self.node.status().await.order.unwrap_or_default();
+        let members = status
+            .clocks
+            .iter()
+            .map(|(id, time)| MemberClock { name: self.book.name(*id, &self.node), time: *time });
+        let clock =
+            Clock { time: status.clock, position: status.position, members: members.collect() };
+        self.stage.output.report(Report::Clock(clock)).await;
+    }
+
+    async fn on_queue(&self) {
+        let status = self.node.status().await.order.unwrap_or_default();
+        let messages = status.queue.iter().map(|waiting| Queued {
+            time: waiting.time,
+            sender: self.book.name(waiting.sender, &self.node),
+            sequence: waiting.sequence,
+            text: String::from_utf8_lossy(&waiting.payload).into_owned(),
+        });
+        let waiting_for = status.waiting_for.map(|(id, _)| self.book.name(id, &self.node));
+        let messages = messages.collect();
+        self.stage.output.report(Report::Queue { waiting_for, messages }).await;
+    }
+
+    async fn on_history(&self) {
+        let history = self.node.history().await;
+        let messages = history.iter().map(|delivery| self.message(delivery)).collect();
+        self.stage.output.report(Report::History { messages }).await;
+    }
+
+    /// Hands over what has been typed, and leaves.
+    async fn leave(mut self) {
+        if self.started {
+            // What is not accepted by then is reported below.
+            let _ = timeout(LAST_TEXTS, self.send_rest()).await;
+        }
+        let lost = self.texts.len() + usize::from(self.sending.is_some());
+        if lost > 0 {
+            let message = format!("{lost} messages were not sent: the program ended before");
+            self.stage.output.error(message).await;
+        }
+        self.stage.leave(&self.node).await;
+    }
+
+    async fn send_rest(&mut self) {
+        loop {
+            if self.sending.is_some() {
+                let sent = maybe(&mut self.sending).await;
+                self.on_sent(sent).await;
+            }
+            let Some(text) = self.texts.pop_front() else { return };
+            let multicast = self.node.multicast();
+            self.sending = Some(async move { multicast.submit(text).await }.boxed());
+        }
+    }
+}
+
+/// Why the group was not founded, and what to do.
+fn refusal(error: &founding::StartError) -> String {
+    match error {
+        founding::StartError::OtherList => "the peers do not have the same peers.json; give all \
+             of them the same names in the same order, and start them anew"
+            .into(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_generate() {
+        for text in ["", "n", "No"] {
+            assert_eq!(generate_answer(text), Ok(None));
+        }
+        assert_eq!(generate_answer("Y"), Ok(Some(1.0)));
+        assert_eq!(generate_answer("2.5"), Ok(Some(2.5)));
+        for text in ["maybe", "-1", "0"] {
+            assert!(generate_answer(text).is_err());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What the three programs have in common: who asks the questions, how a node starts and leaves,
+//! and how its peers are shown.
+
+use crate::{
+    args::Shared,
+    failure::Usage,
+    files::{Peer, Peers, address::Address},
+    input::Input,
+    output::{Output, PeerLine, PeerState, Report},
+    shutdown::Shutdown,
+};
+use roundelay::{Builder, Events, Node, NodeId, StartError};
+use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
+use tokio::time::timeout;
+
+/// How long the orderly way out may take: with what is written before and after it, less than the
+/// promised 5 s.
+const LEAVE: Duration = Duration::from_millis(4200);
+/// How long the resolver may take for a warning that nobody waits for.
+const RESOLVE: Duration = Duration::from_secs(3);
+
+/// What a program plays on.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// Where answers and commands come from.
+    pub(crate) input: Input,
+    /// Where everything is said.
+    pub(crate) output: Output,
+    /// The wish to end.
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Stage {
+    /// Waits for `questions` to be answered. None if the program should end instead.
+    pub(crate) async fn ask<T>(
+        &mut self,
+        questions: impl AsyncFnOnce(&mut Input, &Output) -> Result<Option<T>, Usage>,
+    ) -> Result<Option<T>, Usage> {
+        let Self { input, output, shutdown } = self;
+        tokio::select! {
+            answers = questions(input, output) => answers,
+            () = shutdown.requested() => Ok(None),
+        }
+    }
+
+    /// Starts the node of `own`, and says that it is ready. Its events begin with its start.
+    pub(crate) async fn start(
+        &self,
+        peers: &Peers,
+        own: &Peer,
+        shared: &Shared,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> anyhow::Result<(Node, Events)> {
+        let listen = listen_address(own, shared)?;
+        let mut builder =
+            Node::builder(own.name.as_str()).listen(listen.to_string()).insecure(shared.insecure);
+        for peer in peers.list() {
+            builder = builder.peer(peer.name.as_str(), peer.address.to_string());
+        }
+        let name = own.name.as_str();
+        let mut builder = configure(builder);
+        let events = builder.events();
+        let started = builder.start().await;
+        let node = started.map_err(|error| start_error(error, name, &listen))?;
+        let address = node.listen_addr();
+        if !address.ip().to_canonical().is_loopback() {
+            let warning = "warning: --insecure: whoever reaches";
+            self.output.aside(format!("{warning} {address} is trusted")).await;
+        }
+        let ready = Report::Ready { node: name.into(), listen: address.to_string() };
+        self.output.report(ready).await;
+        if address.ip().to_canonical().is_loopback() {
+            let others = peers.list().iter().filter(|peer| peer.name != own.name).cloned();
+            tokio::spawn(warn_if_unreachable(name.into(), others.collect(), self.output.clone()));
+        }
+        Ok((node, events))
+    }
+
+    /// Leaves in order, and lets everything that has been said be written.
+    pub(crate) async fn leave(&self, node: &Node) {
+        if timeout(LEAVE, node.leave()).await.is_err() {
+            tracing::warn!("left without waiting for the others any longer");
+        }
+        self.output.finish().await;
+    }
+}
+
+/// Where a node listens: on its own entry, or where `--listen` says.
+fn listen_address(own: &Peer, shared: &Shared) -> Result<Address, Usage> {
+    match &shared.listen {
+        None => Ok(own.address.clone()),
+        Some(text) => Address::parse(text, own.address.port)
+            .map_err(|reason| Usage(format!("--listen: {reason}"))),
+    }
+}
+
+/// What went wrong, why, and what to do.
+fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error {
+    let text = match error {
+        StartError::System(_) => return error.into(),
+        StartError::NotLoopback(address) => format!(
+            "{name} would listen on {address}, where other machines can reach it, and whoever \
+             reaches it would be trusted; if that is all right, add --insecure (--group-key FILE, \
+             which keeps others out, comes with a later version)"
+        ),
+        StartError::Listen { address, source } => {
+            let todo = match source.kind() {
+                io::ErrorKind::AddrInUse => format!(
+                    "the port is in use; end what uses it (is {name} running already?), or choose \
+                     another port"
+                ),
+                io::ErrorKind::AddrNotAvailable => {
+                    "this machine does not have that address; run this name where it belongs, or \
+                     add --listen with an address of this machine"
+                        .to_owned()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    format!("{source}; choose a port above 1023")
+                }
+                _ => source.to_string(),
+            };
+            format!("cannot listen on {address}: {todo}")
+        }
+        StartError::Resolve { source, .. } => format!(
+            "cannot find the address of {listen}: {source}; correct it, or add --listen with an \
+             address of this machine"
+        ),
+        error => error.to_string(),
+    };
+    Usage(text).into()
+}
+
+/// Warns if this node listens on loopback while others live elsewhere: they cannot reach it.
+async fn warn_if_unreachable(name: String, others: Vec<Peer>, output: Output) {
+    for peer in others {
+        let address = peer.address.to_string();
+        let Ok(Ok(found)) = timeout(RESOLVE, tokio::net::lookup_host(address)).await else {
+            continue;
+        };
+        let ips: Vec<IpAddr> = found.map(|found| found.ip().to_canonical()).collect();
+        if !ips.is_empty() && !ips.iter().any(IpAddr::is_loopback) {
+            let (other, address) = (&peer.name, &peer.address);
+            let warning = format!(
+                "warning: {name} listens on loopback, where {other} ({address}) cannot reach it; \
+                 give {name} an address of the network, or add --listen"
+            );
+            output.aside(warning).await;
+            return;
+        }
+    }
+}
+
+/// The peers of a node and their states, to say each change once.
+#[derive(Debug)]
+pub(crate) struct PeerBook {
+    peers: BTreeMap<NodeId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    address: String,
+    /// None: nothing has been heard of it yet.
+    state: Option<PeerState>,
+}
+
+impl PeerBook {
+    /// The peers of the node called `own`.
+    pub(crate) fn new(peers: &Peers, own: &str) -> Self {
+        let others = peers.list().iter().filter(|peer| peer.name.as_str() != own);
+        let peers = others.map(|peer| {
+            let Peer { name, address } = peer;
+            let (text, address) = (name.to_string(), address.to_string());
+            (name.id(), Entry { name: text, address, state: None })
+        });
+        Self { peers: peers.collect() }
+    }
+
+    /// Notes a peer's state, and says so if it is news.
+    pub(crate) async fn note(&mut self, id: NodeId, state: PeerState, output: &Output) {
+        if let Some(entry) = self.peers.get_mut(&id)
+            && entry.state.replace(state) != Some(state)
+        {
+            output.report(Report::Peer { name: entry.name.clone(), state }).await;
+        }
+    }
+
+    /// The name of a peer; the node knows those of others.
+    pub(crate) fn name(&self, id: NodeId, node: &Node) -> String {
+        self.peers.get(&id).map_or_else(|| node.name_of(id), |entry| entry.name.clone())
+    }
+
+    /// "waiting for …", for these.
+    pub(crate) fn waiting(&self, ids: &[NodeId]) -> Report {
+        let entries: Vec<&Entry> = ids.iter().filter_map(|id| self.peers.get(id)).collect();
+        Report::Waiting {
+            names: entries.iter().map(|entry| entry.name.clone()).collect(),
+            addresses: entries.iter().map(|entry| entry.address.clone()).collect(),
+        }
+    }
+
+    /// Whether anything has been heard of this peer, and it is there.
+    pub(crate) fn is_up(&self, id: NodeId) -> bool {
+        self.peers.get(&id).is_some_and(|entry| entry.state == Some(PeerState::Up))
+    }
+
+    /// All peers with their addresses; `pushed` adds what gossip knows of them.
+    pub(crate) fn lines(&self, pushed: impl Fn(NodeId) -> Option<bool>) -> Vec<PeerLine> {
+        let line = |(id, entry): (&NodeId, &Entry)| PeerLine {
+            name: entry.name.clone(),
+            address: entry.address.clone(),
+            state: entry.state.unwrap_or(PeerState::Down),
+            pushed: pushed(*id),
+        };
+        let mut lines: Vec<PeerLine> = self.peers.iter().map(line).collect();
+        lines.sort_by(|a, b| a.name.cmp(&b.name));
+        lines
+    }
+}
+
+/// Waits for a future that may not be there: then for ever.
+pub(crate) async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::machines;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let listen = Address::parse("h:7001", 1).unwrap();
+        let address = "10.0.0.4:7001".parse().unwrap();
+        let failed = |kind: io::ErrorKind| StartError::Listen { address, source: kind.into() };
+        for (error, todo) in [
+            (StartError::NotLoopback(address), "--insecure"),
+            (failed(io::ErrorKind::AddrInUse), "is p1 running already"),
+            (failed(io::ErrorKind::AddrNotAvailable), "--listen"),
+            (failed(io::ErrorKind::PermissionDenied), "above 1023"),
+        ] {
+            let error = start_error(error, "p1", &listen);
+            assert!(error.is::<Usage>() && error.to_string().contains(todo), "{error}");
+        }
+        let system = StartError::System(io::ErrorKind::OutOfMemory.into());
+        assert!(!start_error(system, "p1", &listen).is::<Usage>());
+    }
+
+    #[test]
+    fn the_own_entry_is_where_a_node_listens() {
+        let own = machines::parse("p1 [::1] 7001").unwrap().remove(0);
+        let shared = |listen: Option<&str>| Shared {
+            listen: listen.map(Into::into),
+            insecure: false,
+            group_key: None,
+            output: crate::args::OutputArgs { format: crate::args::Format::Human },
+            stay: false,
+        };
+        let listen = |text| listen_address(&own, &shared(text)).map(|a| a.to_string());
+        assert_eq!(listen(None), Ok("[::1]:7001".into()));
+        assert_eq!(listen(Some("0.0.0.0")), Ok("0.0.0.0:7001".into()));
+        assert_eq!(listen(Some("0.0.0.0:9")), Ok("0.0.0.0:9".into()));
+        assert!(listen(Some("0.0.0.0:x")).unwrap_err().0.starts_with("--listen: "));
+    }
+}

@@ -1,0 +1,468 @@
+//! `roundelay tokenring`: a lock for the peers of `machines.txt`.
+
+use crate::{
+    args::{ModeArg, Tokenring},
+    failure::Usage,
+    files::{Peers, machines},
+    input::{Command, Input},
+    output::{Output, PeerState, Report, RingStatus},
+    program::{PeerBook, Stage, maybe},
+};
+use futures_util::future::{BoxFuture, FutureExt};
+use roundelay::{
+    Event, Events, Group, Guard, Installed, LockError, LockName, Mode, Name, Node, Trigger, View,
+    core::{founding, tokenring},
+};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+const HELP: &str = "\
+start    make the ring and set the token going, on any one peer, once
+lock     wait for the token and keep it
+unlock   pass it on, or stop waiting for it
+status   what this peer knows
+ring     the ring and its members
+quit     leave the ring, which closes around us";
+
+/// How long a leaver waits for its own lock to be released before it leaves all the same.
+const RELEASE: Duration = Duration::from_millis(300);
+
+/// Runs the program until somebody wishes to end it.
+pub(crate) async fn run(args: Tokenring, mut stage: Stage) -> anyhow::Result<()> {
+    args.shared.check()?;
+    let peers = Peers::read(&args.machines, machines::parse)?;
+    peers.check_group()?;
+    for name in [&args.name, &args.next].into_iter().flatten() {
+        peers.named(name)?;
+    }
+    let (name, next) = (args.name.clone(), args.next.clone());
+    let Some((name, next)) =
+        stage.ask(async |input, output| questions(name, next, &peers, input, output).await).await?
+    else {
+        return Ok(());
+    };
+    let own = peers.named(&name)?;
+    let mode = match args.mode {
+        ModeArg::Circulate => Mode::Circulate,
+        ModeArg::Rest => Mode::Rest,
+    };
+    let members = peers.list().iter().map(|peer| peer.name.as_str());
+    let group = Group::of(members)
+        .next(&*next)
+        .trigger(Trigger::Command)
+        .mode(mode)
+        .hold(args.hold)
+        .order(false);
+    let (node, events) =
+        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let mut ring = Ring {
+        book: PeerBook::new(&peers, &name),
+        members: peers.list().iter().map(|peer| peer.name.to_string()).collect(),
+        next,
+        stay: args.shared.stay,
+        node,
+        stage,
+        view: None,
+        turned_away: false,
+        shown_waiting: Vec::new(),
+        starting: None,
+        lock: Lock::Free,
+        ended: false,
+    };
+    ring.play(events).await;
+    ring.leave().await;
+    Ok(())
+}
+
+/// Asks for the names that no flag gave.
+async fn questions(
+    name: Option<String>,
+    next: Option<String>,
+    peers: &Peers,
+    input: &mut Input,
+    output: &Output,
+) -> Result<Option<(String, String)>, Usage> {
+    let check = |text: &str| match peers.named(text) {
+        Ok(peer) => Ok(peer.name.to_string()),
+        Err(Usage(reason)) => Err(reason),
+    };
+    let Some(name) = answered(name, "peer name", input, output, check).await? else {
+        return Ok(None);
+    };
+    let Some(next) = answered(next, "next peer name", input, output, check).await? else {
+        return Ok(None);
+    };
+    Ok(Some((name, next)))
+}
+
+async fn answered(
+    given: Option<String>,
+    question: &str,
+    input: &mut Input,
+    output: &Output,
+    check: impl Fn(&str) -> Result<String, String>,
+) -> Result<Option<String>, Usage> {
+    match given {
+        Some(answer) => Ok(Some(answer)),
+        None => input.answer(question, output, check).await,
+    }
+}
+
+/// The program while it runs.
+struct Ring {
+    stage: Stage,
+    node: Node,
+    book: PeerBook,
+    /// The names of the file.
+    members: Vec<String>,
+    next: String,
+    stay: bool,
+    /// The view, once it has been shown.
+    view: Option<View>,
+    turned_away: bool,
+    /// Whom the last "waiting for" named.
+    shown_waiting: Vec<roundelay::NodeId>,
+    starting: Option<BoxFuture<'static, Result<Installed, founding::StartError>>>,
+    lock: Lock,
+    /// Whether the input has ended.
+    ended: bool,
+}
+
+/// The lock, as far as this peer is concerned.
+enum Lock {
+    Free,
+    Waiting { grant: BoxFuture<'static, Result<Guard, LockError>>, since: Instant },
+    Held(Guard),
+}
+
+impl Ring {
+    /// Acts on events, commands and answers until somebody wishes to end.
+    async fn play(&mut self, mut events: Events) {
+        let shutdown = self.stage.shutdown.clone();
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = async { while self.step(&mut events).await.is_continue() {} } => {}
+        }
+    }
+
+    async fn step(&mut self, events: &mut Events) -> ControlFlow<()> {
+        let pending = self.is_pending();
+        if self.ended && !self.stay && !pending && !self.stage.input.has_commands() {
+            return ControlFlow::Break(());
+        }
+        // Grants are shown after the view in which they are made.
+        let started = self.view.is_some();
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => self.on_event(event).await,
+                None => return ControlFlow::Break(()),
+            },
+            result = maybe(&mut self.starting) => self.on_started(result).await,
+            grant = self.lock.granted(), if started => self.on_grant(grant).await,
+            command = self.stage.input.command("quit", pending) => {
+                return self.on_command(command).await;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether a command is pending that a script waits for.
+    fn is_pending(&self) -> bool {
+        self.starting.is_some() || matches!(self.lock, Lock::Waiting { .. })
+    }
+
+    async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
+        let line = match command {
+            Command::Quit { .. } => return ControlFlow::Break(()),
+            Command::End => {
+                self.ended = true;
+                // At a terminal, Ctrl-D is a way to say quit.
+                let leave = !self.stage.input.is_script() && !self.stay;
+                return if leave { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            }
+            Command::TooLong => {
+                self.stage.output.error("the line is too long to be a command; type help").await;
+                return ControlFlow::Continue(());
+            }
+            Command::Line(line) => line,
+        };
+        match line.trim() {
+            "" => {}
+            "start" => self.on_start().await,
+            "lock" => self.on_lock().await,
+            "unlock" => self.on_unlock().await,
+            "status" => self.on_status().await,
+            "ring" => self.on_ring().await,
+            "help" => self.stage.output.line(HELP).await,
+            other => {
+                let shown: String = other.chars().take(40).collect();
+                let message = format!("there is no command {shown:?}; type help for the commands");
+                self.stage.output.error(message).await;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn on_start(&mut self) {
+        if self.starting.is_some() {
+            self.stage.output.error(refusal(&founding::StartError::Starting)).await;
+        } else if self.turned_away {
+            self.stage.output.error(self.turned_away_text()).await;
+        } else {
+            let node = self.node.clone();
+            self.starting = Some(async move { node.start_group().await }.boxed());
+        }
+    }
+
+    async fn on_started(&mut self, result: Result<Installed, founding::StartError>) {
+        self.starting = None;
+        // A start that succeeded is an event, too, and shown as such.
+        if let Err(error) = result {
+            self.stage.output.error(refusal(&error)).await;
+        }
+    }
+
+    async fn on_lock(&mut self) {
+        let output = &self.stage.output;
+        match &self.lock {
+            Lock::Held(guard) => {
+                let fence = guard.fence();
+                output.error(format!("you have the lock (fence {fence}); unlock it first")).await;
+            }
+            Lock::Waiting { .. } => {
+                output.error("you wait for the lock already; unlock stops waiting").await;
+            }
+            Lock::Free if self.turned_away => output.error(self.turned_away_text()).await,
+            Lock::Free => {
+                if self.view.is_none() {
+                    output.note("waiting for the ring to be started (start, on any peer)…").await;
+                }
+                let grant = self.node.lock(LockName::default_lock()).boxed();
+                self.lock = Lock::Waiting { grant, since: Instant::now() };
+            }
+        }
+    }
+
+    async fn on_grant(&mut self, (grant, since): (Result<Guard, LockError>, Instant)) {
+        self.lock = match grant {
+            Ok(guard) => {
+                let acquired = Report::Acquired {
+                    lock: guard.lock().to_string(),
+                    fence: guard.fence(),
+                    waited_ms: since.elapsed().as_secs_f64() * 1000.0,
+                };
+                self.stage.output.report(acquired).await;
+                Lock::Held(guard)
+            }
+            Err(error) => {
+                self.stage.output.error(format!("the lock was not granted: {error}")).await;
+                Lock::Free
+            }
+        };
+    }
+
+    async fn on_unlock(&mut self) {
+        match std::mem::replace(&mut self.lock, Lock::Free) {
+            Lock::Held(guard) => self.release(guard).await,
+            // Dropping the wait takes it back.
+            Lock::Waiting { .. } => self.stage.output.note("you no longer wait").await,
+            Lock::Free => {
+                self.stage.output.error("you do not have the lock; type lock to get it").await;
+            }
+        }
+    }
+
+    /// Says that the lock is given back, then gives it back: so nobody ever reads of a grant
+    /// before reading that the one before has ended.
+    async fn release(&self, guard: Guard) {
+        let (lock, fence) = (guard.lock().to_string(), guard.fence());
+        self.stage.output.report(Report::Released { lock, fence }).await;
+        self.stage.output.flush().await;
+        guard.release().await;
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Peer { peer, state, .. } => {
+                self.book.note(peer, state.into(), &self.stage.output).await;
+            }
+            Event::Founding(event) => self.on_founding(event).await,
+            Event::Lock(tokenring::Event::Token { view, hop, from }) => {
+                let from = self.book.name(from, &self.node);
+                self.stage.output.report(Report::Token { view, hop, from }).await;
+            }
+            Event::Lock(tokenring::Event::WaitingFor(peer)) => {
+                self.stage.output.report(self.book.waiting(&[peer])).await;
+            }
+            Event::Lock(tokenring::Event::MemberLeft(peer)) => {
+                self.book.note(peer, PeerState::Left, &self.stage.output).await;
+            }
+            Event::Link(text) => self.stage.output.line(text).await,
+            Event::Missed(count) => {
+                self.stage.output.error(format!("{count} events came too fast to show")).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_founding(&mut self, event: founding::Event) {
+        match event {
+            founding::Event::WaitingFor(names) => {
+                let ids: Vec<_> = names.iter().map(Name::id).collect();
+                if ids != self.shown_waiting {
+                    self.stage.output.report(self.book.waiting(&ids)).await;
+                    self.shown_waiting = ids;
+                }
+            }
+            founding::Event::Installed { view, founder } => {
+                let founder = &view.members[founder].name;
+                let shown = format!("the ring is {}, started by {founder}", circle(&order(&view)));
+                let members = view.members.iter().map(|member| member.name.to_string()).collect();
+                let number = view.number;
+                self.stage.output.report(Report::View { number, members, shown }).await;
+                self.view = Some(view);
+            }
+            founding::Event::TurnedAway => {
+                self.turned_away = true;
+                self.stage.output.error(self.turned_away_text()).await;
+                self.starting = None;
+                self.lock = Lock::Free;
+            }
+            // The answer to a start of our own.
+            founding::Event::Refused(_) => {}
+        }
+    }
+
+    fn turned_away_text(&self) -> String {
+        format!(
+            "the ring runs with an earlier life of {}, so this one cannot take part; quit it, or \
+             end all peers and start them anew",
+            self.node.name()
+        )
+    }
+
+    async fn on_status(&self) {
+        let status = self.node.status().await.lock.unwrap_or_default();
+        let default = LockName::default_lock();
+        let lock = status.locks.iter().find(|lock| lock.lock == default);
+        let name = |id| self.book.name(id, &self.node);
+        let report = RingStatus {
+            started: self.view.is_some(),
+            token: lock.is_some_and(|lock| lock.token),
+            fence: match &self.lock {
+                Lock::Held(guard) => Some(guard.fence()),
+                _ => None,
+            },
+            waiting: matches!(self.lock, Lock::Waiting { .. }),
+            hop: lock.map_or(0, |lock| lock.hops),
+            wanted_by: lock
+                .map(|lock| lock.wanted_by.iter().copied().map(name).collect())
+                .unwrap_or_default(),
+            passed_to: lock.and_then(|lock| lock.passed_to).map(name),
+            waiting_for: status.waiting_for.map(name),
+            left: status.left.iter().copied().map(name).collect(),
+        };
+        self.stage.output.report(Report::RingStatus(report)).await;
+    }
+
+    async fn on_ring(&self) {
+        let started = self.view.is_some();
+        let members = match &self.view {
+            None => self.members.clone(),
+            Some(view) => {
+                let left = self.node.status().await.lock.unwrap_or_default().left;
+                let left: Vec<String> =
+                    left.into_iter().map(|id| self.book.name(id, &self.node)).collect();
+                order(view).into_iter().filter(|name| !left.contains(name)).collect()
+            }
+        };
+        let next = self.next.clone();
+        self.stage.output.report(Report::Ring { members, started, next }).await;
+    }
+
+    /// Gives the lock back and leaves the ring.
+    async fn leave(mut self) {
+        self.starting = None;
+        if let Lock::Held(guard) = std::mem::replace(&mut self.lock, Lock::Free)
+            && timeout(RELEASE, self.release(guard)).await.is_err()
+        {
+            tracing::warn!("left while the lock was still being released");
+        }
+        self.stage.leave(&self.node).await;
+    }
+}
+
+impl Lock {
+    /// The outcome of a wait, if there is one.
+    async fn granted(&mut self) -> (Result<Guard, LockError>, Instant) {
+        match self {
+            Self::Waiting { grant, since } => (grant.await, *since),
+            Self::Free | Self::Held(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// The names of a view in the order in which the token goes round.
+fn order(view: &View) -> Vec<String> {
+    view.ring.iter().map(|position| view.members[usize::from(*position)].name.to_string()).collect()
+}
+
+fn circle(names: &[String]) -> String {
+    let first = names.first().map_or("", String::as_str);
+    format!("{} → {first}", names.join(" → "))
+}
+
+/// Why a start was refused, and what to do.
+fn refusal(error: &founding::StartError) -> String {
+    use founding::StartError;
+    match error {
+        StartError::Starting => "a start is under way already; wait for it".into(),
+        StartError::AlreadyStarted(by) => {
+            format!("the ring has been started already, by {by}; there is nothing to do")
+        }
+        StartError::GaveWay(to) => {
+            format!("{to} started the ring at the same time and goes first; there is nothing to do")
+        }
+        StartError::OtherList => "the ring was not started: the peers do not have the same \
+             machines.txt; give all of them the same names in the same order"
+            .into(),
+        StartError::SharedSuccessor(first, second, next) => format!(
+            "the ring was not started, since it does not close: {first} and {second} both have \
+             {next} as their next peer; restart one of them with another --next"
+        ),
+        StartError::LeftOut(names) => {
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            format!(
+                "the ring was not started, since it closes without {}; restart peers with \
+                 other --next, so that all are on one ring",
+                names.join(", ")
+            )
+        }
+        StartError::NoGroup => "the ring was not started: this node has stopped".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_who_and_what_to_do() {
+        use founding::StartError;
+        let name = |text| Name::new(text).unwrap();
+        let [a, b, c] = ["p1", "p2", "p3"].map(name);
+        let shared = refusal(&StartError::SharedSuccessor(a.clone(), b.clone(), c));
+        assert!(shared.contains("p1 and p2 both have p3") && shared.contains("--next"));
+        let left_out = refusal(&StartError::LeftOut(vec![a, b.clone()]));
+        assert!(left_out.contains("closes without p1, p2"));
+        assert!(refusal(&StartError::AlreadyStarted(b)).contains("already, by p2"));
+    }
+
+    #[test]
+    fn a_circle_ends_where_it_began() {
+        assert_eq!(circle(&["a".into(), "b".into()]), "a → b → a");
+    }
+}
