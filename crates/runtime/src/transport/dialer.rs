@@ -326,6 +326,16 @@ async fn connect(address: SocketAddr, open: OpenSockets) -> io::Result<Lingering
     Ok(io)
 }
 
+/// A connection to `address`.
+#[cfg(test)]
+pub(crate) async fn connection(
+    address: SocketAddr,
+    open: OpenSockets,
+) -> io::Result<impl tonic::client::GrpcService<Body, ResponseBody = hyper::body::Incoming>> {
+    let io = connect(address, open).await?;
+    Connection::open(io).await.map_err(io::Error::other)
+}
+
 /// Waits for the end of a link.
 async fn ended(mut answers: Streaming<v1::ServerFrame>, fault: &Fault) -> Ended {
     loop {

@@ -184,9 +184,9 @@ impl v1::peer_server::Peer for Call {
         request: Request<Streaming<v1::ClientFrame>>,
     ) -> Result<Response<Answers>, Status> {
         let mut stream = request.into_inner();
-        let hello = match stream.message().await?.and_then(|frame| frame.kind) {
-            Some(v1::client_frame::Kind::Hello(hello)) => hello,
-            _ => return Err(self.unusable("the first frame is no Hello")),
+        let first = stream.message().await?.and_then(|frame| frame.kind);
+        let Some(v1::client_frame::Kind::Hello(hello)) = first else {
+            return Err(self.unusable("the first frame is no Hello"));
         };
         if hello.version != VERSION {
             let reason = format!("version {} is not spoken here: {VERSION}", hello.version);

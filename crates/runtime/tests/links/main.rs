@@ -1,6 +1,8 @@
 //! Links as the network sees them: through a proxy that notices resets, and with strangers at the
 //! port.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod proxy;
 
 use proxy::Proxy;
@@ -81,9 +83,9 @@ async fn the_proxy_notices_a_reset() {
     proxy.lead_to(listener.local_addr().unwrap());
     let mut caller = TcpStream::connect(proxy.address()).await.unwrap();
     caller.write_all(b"nobody reads this").await.unwrap();
-    let (called, _) = listener.accept().await.unwrap();
-    called.peek(&mut [0]).await.unwrap();
-    drop(called);
+    let (reached, _) = listener.accept().await.unwrap();
+    reached.peek(&mut [0]).await.unwrap();
+    drop(reached);
     drop(caller);
     soon("the end", proxy.all_ended()).await;
     assert_ne!(proxy.resets(), 0);
@@ -281,7 +283,7 @@ async fn a_wrong_address_is_told_once_and_tried_again() {
     let before = proxy.accepted();
     let again = async {
         while proxy.accepted() < before + 2 {
-            sleep(Duration::from_millis(20)).await
+            sleep(Duration::from_millis(20)).await;
         }
     };
     soon("it is tried again", again).await;

@@ -75,24 +75,23 @@ impl Proxy {
 
 async fn run(listener: TcpListener, shared: Arc<Shared>) {
     loop {
-        let (caller, _) = listener.accept().await.unwrap();
+        let (near, _) = listener.accept().await.unwrap();
         let target = *shared.target.lock().unwrap();
         let Some(target) = target else { continue };
-        let Ok(called) = TcpStream::connect(target).await else { continue };
+        let Ok(far) = TcpStream::connect(target).await else { continue };
         shared.accepted.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let mut reset = shared.reset.subscribe();
-            let sockets =
-                [&caller, &called].map(|s| socket2::SockRef::from(s).try_clone().unwrap());
-            let (from_caller, to_caller) = caller.into_split();
-            let (from_called, to_called) = called.into_split();
+            let sockets = [&near, &far].map(|s| socket2::SockRef::from(s).try_clone().unwrap());
+            let (from_near, to_near) = near.into_split();
+            let (from_far, to_far) = far.into_split();
             tokio::select! {
                 () = async {
                     tokio::join!(
-                        pass(from_caller, to_called, &shared),
-                        pass(from_called, to_caller, &shared),
+                        pass(from_near, to_far, &shared),
+                        pass(from_far, to_near, &shared),
                     );
                     // A reset that came when nothing was read any more.
                     for socket in &sockets {
@@ -155,7 +154,6 @@ impl Shared {
         if let Err(error) = result
             && matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
         {
-            eprintln!("{error:?}");
             self.resets.fetch_add(1, Ordering::SeqCst);
         }
     }
