@@ -153,6 +153,12 @@ impl Scenario {
         self.group && self.ring.is_some() && self.weather.outages.is_empty()
     }
 
+    /// Whether the gossip keeps everything for repair: then everything must reach everybody.
+    pub fn gossip_retains(&self) -> bool {
+        let mut gossips = self.nodes.iter().filter_map(|node| node.config.gossip.as_ref());
+        gossips.all(settings::retains_all)
+    }
+
     /// The parts of the gossip that are connected among those who run.
     pub fn connected(&self, running: &[Who]) -> Vec<Vec<Who>> {
         let mut parts: Vec<Vec<Who>> = running.iter().map(|who| vec![*who]).collect();
@@ -299,9 +305,10 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
             plans[dice.index(shape.size)].from_start.push((late, Task::Start));
         }
     }
-    // A majority stays.
+    // A majority stays, and there must be something to leave.
     let leavers_max = (shape.size - 1) / 2;
-    if shape.group && leavers_max > 0 && dice.chance(500) {
+    let has_work = shape.group && (shape.parts.lock || shape.parts.order);
+    if has_work && leavers_max > 0 && dice.chance(500) {
         let mut nodes: Vec<usize> = (0..shape.size).collect();
         dice.shuffle(&mut nodes);
         let leavers = dice.between(1, leavers_max as u64) as usize;
@@ -361,6 +368,7 @@ mod tests {
         assert!(some(|s| !s.weather.blackouts.is_empty() && !s.weather.pauses.is_empty()));
         assert!(some(|s| !s.group && !s.weather.outages.is_empty()));
         assert!(drawn.iter().any(|s| s.group && s.ring.is_none()));
+        assert!(drawn.iter().any(|s| !s.gossip_retains()));
         assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));
         let leaves = |s: &Scenario| {
             let tasks = s.nodes.iter().flat_map(|node| &node.plan.from_install);

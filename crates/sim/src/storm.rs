@@ -27,6 +27,8 @@ const STEPS_MAX: u64 = 2_000_000;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a group may tidy up when everything is reached.
 const SETTLE: Duration = Duration::from_secs(8);
+/// The same if gossip forgets: what nobody has any more is given up node by node.
+const FORGET: Duration = Duration::from_secs(45);
 /// How long it must then be quiet.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -100,9 +102,10 @@ pub fn run<P: Subject>(
     storm.advance(healed, watch)?;
     storm.sim.network().heal();
     let (calm, healing) = storm.reach(watch)?;
-    storm.advance(calm + SETTLE, watch)?;
+    let settled = calm + if scenario.gossip_retains() { SETTLE } else { FORGET };
+    storm.advance(settled, watch)?;
     storm.quiet = true;
-    storm.advance(calm + SETTLE + QUIET, watch)?;
+    storm.advance(settled + QUIET, watch)?;
     Ok(Report {
         hash: storm.sim.trace_hash(),
         steps: storm.sim.steps(),

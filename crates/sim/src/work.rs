@@ -82,7 +82,7 @@ impl Plan {
             names.extend([lock_name("a"), lock_name("b")].into_iter().take(dice.index(3)));
         }
         let keep_max = dice.pick(&[ms(0), ms(5), ms(200)]);
-        for _ in 0..dice.pick(&[0, 1, 4, 10]) {
+        for _ in 0..dice.pick(&[0, 1, 4, 10]) * busy(dice) {
             let at = dice.span(Duration::ZERO, storm);
             let name = names[dice.index(names.len())].clone();
             let keep = dice.span(Duration::ZERO, keep_max);
@@ -98,12 +98,17 @@ impl Plan {
     fn draw_sends(&mut self, dice: &mut Dice, storm: Duration) {
         let burst = dice.chance(300);
         let start = dice.span(Duration::ZERO, storm);
-        for _ in 0..dice.pick(&[0, 1, 5, 15]) {
+        for _ in 0..dice.pick(&[0, 1, 5, 15]) * busy(dice) {
             let at = if burst { start } else { dice.span(Duration::ZERO, storm) };
             let bytes = dice.pick(&[0, 10, 10, 100, 300, 5_000]);
             self.from_install.push((at, Task::Send(bytes)));
         }
     }
+}
+
+/// Seldom there is ten times as much to do.
+fn busy(dice: &mut Dice) -> u32 {
+    if dice.chance(30) { 10 } else { 1 }
 }
 
 /// The application of one node at work.

@@ -111,7 +111,9 @@ fn assert_exercised(counts: &Counts, parts: Parts) {
     let enough = |count: u64, least: u64, what: &str| {
         assert!(count >= least, "only {count} {what} in all these runs");
     };
-    enough(counts.leaves, 200, "leaves");
+    if parts.lock && parts.order {
+        enough(counts.leaves, 200, "leaves");
+    }
     enough(counts.refused_starts, 100, "refused starts");
     enough(counts.turned_away, 10, "lives turned away");
     if parts.lock {

@@ -7,8 +7,8 @@ use super::{
 use crate::id::NodeId;
 use alloc::sync::Arc;
 
-/// How often a leaver tells who does not answer. Whoever was gone before it could say so does not
-/// hold it up for ever; who is there hears it from the others.
+/// How often a leaver tells who does not answer, once somebody who stays knows and passes it on:
+/// whoever was gone before it could say so does not hold the leaver up for ever.
 const ANNOUNCEMENTS_MAX: u32 = 20;
 
 /// How far this member is with leaving.
@@ -54,7 +54,9 @@ impl Group {
             self.departures[self.me] = Some(bit(self.me));
             self.tell_departure(self.me, u64::MAX, cx);
         }
-        let told = self.uninformed(self.me) == 0 || self.announcements >= ANNOUNCEMENTS_MAX;
+        let uninformed = self.uninformed(self.me);
+        let passed_on = self.present().any(|member| uninformed & bit(member) == 0);
+        let told = uninformed == 0 || (passed_on && self.announcements >= ANNOUNCEMENTS_MAX);
         if self.phase == Phase::Announcing && told {
             self.phase = Phase::Left;
             for timer in [Timer::Flush, Timer::Heartbeat, Timer::Want] {

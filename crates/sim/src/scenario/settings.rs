@@ -85,7 +85,7 @@ fn draw_lock(dice: &mut Dice, names: &[Name]) -> tokenring::Config {
         me: names[0].id(),
         hold: dice.span(ms(1), ms(100)),
         turn: dice.between(1, 4) as usize,
-        waiters_max: dice.pick(&[3, 64]),
+        waiters_max: dice.pick(&[3, 64, 1000]),
         locks_max: dice.pick(&[8, 1000]),
         repeat: dice.span(ms(20), ms(400)),
         try_timeout: dice.span(ms(50), ms(1500)),
@@ -106,7 +106,18 @@ fn draw_order(dice: &mut Dice, names: &[Name]) -> multicast::Config {
     }
 }
 
+/// More bytes and time than any run needs.
+const RETENTION_BYTES: usize = 1 << 25;
+const RETENTION_AGE: Duration = Duration::from_hours(1);
+
+/// Whether nothing is forgotten with these settings.
+pub(super) fn retains_all(config: &gossip::Config) -> bool {
+    config.retention_bytes == RETENTION_BYTES && config.retention_age == RETENTION_AGE
+}
+
 fn draw_gossip(dice: &mut Dice, names: &[Name]) -> gossip::Config {
+    let forgets = dice.chance(100);
+    let (bytes, age) = (dice.pick(&[2_000, 20_000, RETENTION_BYTES]), dice.span(ms(100), ms(5000)));
     gossip::Config {
         name: names[0].clone(),
         life: Life(0),
@@ -117,8 +128,8 @@ fn draw_gossip(dice: &mut Dice, names: &[Name]) -> gossip::Config {
             Strategy::Rumor { k: dice.between(1, 4) as u32 }
         },
         rumor_bytes_max: 10_000,
-        retention_age: Duration::from_hours(1),
-        retention_bytes: 1 << 25,
+        retention_age: if forgets { age } else { RETENTION_AGE },
+        retention_bytes: if forgets { bytes } else { RETENTION_BYTES },
         round: dice.span(ms(5), ms(100)),
         anti_entropy: dice.span(ms(200), ms(2000)),
         origins_max: 1000,
