@@ -384,6 +384,7 @@ impl Talk {
         let name = |(id, _): &(NodeId, bool)| self.book.name(*id, &self.node);
         let report = RumorStatus {
             neighbors: status.neighbors.iter().map(name).collect(),
+            waiting: self.outbox.waiting(),
             said: self.said,
             heard: self.heard,
             duplicates: status.duplicates,

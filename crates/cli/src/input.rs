@@ -335,6 +335,9 @@ mod tests {
                 say(&read, &n.to_string(), now).await;
             }
         });
+        while input.ahead.len() < AHEAD_MAX {
+            nothing(&mut input, true).await;
+        }
         nothing(&mut input, true).await;
         assert_eq!(input.ahead.len(), AHEAD_MAX);
         for n in 0..2 * AHEAD_MAX {

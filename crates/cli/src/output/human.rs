@@ -153,9 +153,10 @@ fn rumor_status(status: &RumorStatus) -> String {
     let neighbors: Vec<String> = status.neighbors.iter().map(|name| escape(name)).collect();
     let neighbors = if neighbors.is_empty() { "none".into() } else { neighbors.join(", ") };
     format!(
-        "neighbours linked: {neighbors}\n{} rumors said here, {} heard, {} copies too many, {} \
-         repaired, {} missing\n{} rumors ({} bytes) kept for others",
+        "neighbours linked: {neighbors}\n{} rumors said here, {} waiting to be said, {} heard, {} \
+         copies too many, {} repaired, {} missing\n{} rumors ({} bytes) kept for others",
         status.said,
+        status.waiting,
         status.heard,
         status.duplicates,
         status.repaired,

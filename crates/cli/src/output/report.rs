@@ -153,6 +153,8 @@ pub(crate) struct RingStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct RumorStatus {
     pub(crate) neighbors: Vec<String>,
+    /// Texts that have not been said yet.
+    pub(crate) waiting: usize,
     pub(crate) said: u64,
     pub(crate) heard: u64,
     pub(crate) duplicates: u64,

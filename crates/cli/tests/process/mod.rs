@@ -23,7 +23,7 @@ use std::{
 };
 
 /// How long anything may take that should happen soon.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// A directory of its own for one test, removed at its end.
 pub(crate) struct Dir(PathBuf);
