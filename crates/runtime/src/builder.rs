@@ -9,7 +9,13 @@ use roundelay_core::{
     Name, NodeId, founding::Trigger, gossip::Strategy, id::NameError, tokenring::Mode,
     view::MEMBERS_MAX,
 };
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 /// The port of a node that names none: "RING" on a telephone.
 pub(crate) const DEFAULT_PORT: u16 = 7464;
@@ -389,17 +395,17 @@ impl Group {
         if members.len() > MEMBERS_MAX {
             return Err(StartError::TooManyMembers(members.len()));
         }
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for member in &members {
-            if seen.insert(member.id(), ()).is_some() {
+            if !seen.insert(member.id()) {
                 return Err(StartError::ListedTwice(member.to_string()));
             }
         }
-        if !seen.contains_key(&me.id()) {
+        if !seen.contains(&me.id()) {
             return Err(StartError::NotInGroup(me.to_string()));
         }
         let next = self.next.as_deref().map(named).transpose()?;
-        if let Some(next) = next.as_ref().filter(|next| !seen.contains_key(&next.id())) {
+        if let Some(next) = next.as_ref().filter(|next| !seen.contains(&next.id())) {
             return Err(StartError::UnknownNext(next.to_string()));
         }
         let Self { trigger, mode, hold, lock, order, .. } = self;

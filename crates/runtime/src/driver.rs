@@ -4,6 +4,7 @@
 //! gives the core its inputs, and performs the effects in their order. The streams of the peers
 //! are polled right here, so a message passes through no channel and no other task on its way.
 
+mod lines;
 mod links;
 mod replies;
 mod start;
@@ -24,6 +25,7 @@ use crate::{
     wire,
 };
 use bytes::Bytes;
+use lines::Lines;
 use links::Links;
 use replies::Replies;
 use roundelay_core::{
@@ -35,15 +37,15 @@ use roundelay_core::{
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
     sync::Arc,
     task::{self, Poll},
     time::{Duration, Instant},
 };
-use timers::Timers;
+use timers::{Alarm, Timers};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Sleep, timeout},
+    task::JoinHandle,
+    time::timeout,
 };
 
 /// A batch ends after so many inputs even if more wait.
@@ -54,8 +56,6 @@ const LEAVE: Duration = Duration::from_millis(2_800);
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long all connections may then take to end.
 const CLOSE: Duration = Duration::from_millis(700);
-/// Lines about links that may come at once, and the time for one more.
-const LINES: (u32, Duration) = (10, Duration::from_millis(500));
 
 /// Everything that can wake the driver.
 #[derive(Debug)]
@@ -103,13 +103,13 @@ struct Driver {
     replies: Replies,
     shared: Arc<Shared>,
     phase: Phase,
+    /// Whether the view is installed.
+    started: bool,
     /// Inputs since the last batch boundary.
     inputs: usize,
     /// The source that is asked first, so that none starves.
     turn: usize,
-    sleep: Pin<Box<Sleep>>,
-    /// Whether the alarm is set: one that has gone off would go off for ever.
-    armed: bool,
+    alarm: Alarm,
     /// Whether the last handle is gone.
     hung_up: bool,
     /// Whether the application reads the delivered messages.
@@ -121,13 +121,17 @@ struct Driver {
     unknown: u64,
 }
 
-/// What ends with the driver.
+/// What ends with the driver, in this order.
 #[derive(Debug)]
 struct Ending {
+    /// Dropped to accept nothing more.
+    listen: watch::Sender<()>,
+    /// The task that accepts.
+    listener: JoinHandle<()>,
+    /// Dropped to end the connections of callers.
+    connect: watch::Sender<()>,
     /// Closed when all sockets are.
     all_closed: mpsc::Receiver<()>,
-    /// Dropped to close the listener and the connections of callers.
-    _closing: watch::Sender<()>,
 }
 
 impl Driver {
@@ -194,17 +198,12 @@ impl Driver {
                 return Poll::Ready(wakeup);
             }
         }
-        if self.armed && self.sleep.as_mut().poll(cx).is_ready() {
-            self.armed = false;
-            return Poll::Ready(Wakeup::Timer);
-        }
-        Poll::Pending
+        self.alarm.poll(cx).map(|()| Wakeup::Timer)
     }
 
     /// Sends wait for the group to be started, and for the window of the order.
     fn accepts_sends(&self) -> bool {
-        let started = self.shared.installed.borrow().is_some();
-        (started && self.node.accepts_sends()) || self.phase != Phase::Running
+        (self.started && self.node.accepts_sends()) || self.phase != Phase::Running
     }
 
     fn on_wakeup(&mut self, wakeup: Wakeup) {
@@ -273,7 +272,7 @@ impl Driver {
 
     fn on_send(&mut self, Send { payload, reply }: Send) {
         let ticket = self.shared.ticket();
-        if self.shared.installed.borrow().is_none() {
+        if !self.started {
             // It leaves before the group was started: this message never gets a place.
             match reply {
                 SendReply::Accepted(reply) => drop(reply.send(Err(SendError::Leaving))),
@@ -415,6 +414,7 @@ impl Driver {
                 view.members.iter().for_each(|member| self.shared.learn(&member.name));
                 let founder = view.members[*founder].name.clone();
                 let installed = Installed { view: view.clone(), founder };
+                self.started = true;
                 self.shared.installed.send_replace(Some(view.clone()));
                 self.replies.installed(&installed);
             }
@@ -497,19 +497,14 @@ impl Driver {
         self.links.flush();
     }
 
-    /// Sets the alarm for the next deadline. One that is too early only wakes for nothing.
+    /// Sets the alarm for the next deadline.
     fn arm(&mut self) {
         let leaving = match self.phase {
             Phase::Leaving(deadline) => Some(deadline),
             Phase::Running | Phase::Over => None,
         };
-        let next = self.timers.next().into_iter().chain(leaving).min();
-        // With nothing to wait for, looking in once an hour is as good as never.
-        let after = next.map_or(Duration::from_hours(1), |next| next.since(Time::ZERO));
-        let deadline = tokio::time::Instant::from_std(self.epoch + after);
-        if !self.armed || deadline < self.sleep.deadline() {
-            self.sleep.as_mut().reset(deadline);
-            self.armed = true;
+        if let Some(next) = self.timers.next().into_iter().chain(leaving).min() {
+            self.alarm.set(self.epoch + next.since(Time::ZERO));
         }
     }
 
@@ -521,6 +516,12 @@ impl Driver {
 
     /// Ends everything in order: what waits is sent, then the links end, then the connections.
     async fn close(mut self, ending: Ending) {
+        let Ending { listen, listener, connect, mut all_closed } = ending;
+        // First of all, while nobody has a reason to dial this node: a connection that is not
+        // accepted when a listener closes is reset by the kernel.
+        drop(listen);
+        // An error says that the task has panicked, and the listener is closed too.
+        let _ = listener.await;
         self.links.close_outbound();
         let drained = poll_fn(|cx| {
             while self.links.any_outbound() {
@@ -541,42 +542,9 @@ impl Driver {
         tracing::debug!(dropped = self.links.dropped(), unknown = self.unknown, "the node stops");
         // The streams of the callers end with this, and then all of their connections.
         drop(self);
-        let Ending { mut all_closed, _closing } = ending;
-        drop(_closing);
+        drop(connect);
         if timeout(CLOSE, all_closed.recv()).await.is_err() {
             tracing::debug!("some connections did not end in time");
         }
-    }
-}
-
-/// Lets lines through at a bounded rate: strangers cause them.
-#[derive(Debug)]
-struct Lines {
-    left: u32,
-    since: Time,
-    kept_back: u64,
-}
-
-impl Lines {
-    fn new() -> Self {
-        Self { left: LINES.0, since: Time::ZERO, kept_back: 0 }
-    }
-
-    fn admit(&mut self, mut line: String, now: Time) -> Option<String> {
-        let earned = now.since(self.since).as_nanos() / LINES.1.as_nanos();
-        if let Some(earned) = u32::try_from(earned).ok().filter(|earned| *earned > 0) {
-            self.left = self.left.saturating_add(earned).min(LINES.0);
-            self.since = now;
-        }
-        if self.left == 0 {
-            self.kept_back += 1;
-            return None;
-        }
-        self.left -= 1;
-        let kept_back = std::mem::take(&mut self.kept_back);
-        if kept_back > 0 {
-            line.push_str(&format!(" ({kept_back} lines like this were kept back)"));
-        }
-        Some(line)
     }
 }

@@ -79,25 +79,27 @@ impl<T> Mailbox<T> {
 
     /// The next item, if there is one; none at all after the end.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Taken<T>>> {
-        if let Some(taken) = self.take() {
-            return Poll::Ready(taken);
+        let taken = self.take();
+        if taken.is_ready() {
+            return taken;
         }
         self.reader.register(cx.waker());
         // Again: an item may have come before the waker was there to be woken.
-        self.take().map_or(Poll::Pending, Poll::Ready)
+        self.take()
     }
 
-    fn take(&self) -> Option<Option<Taken<T>>> {
+    fn take(&self) -> Poll<Option<Taken<T>>> {
         let mut state = self.lock();
         if state.missed > 0 {
-            return Some(Some(Taken::Missed(std::mem::take(&mut state.missed))));
+            return Poll::Ready(Some(Taken::Missed(std::mem::take(&mut state.missed))));
         }
         match state.items.pop_front() {
             Some((item, bytes)) => {
                 state.bytes -= bytes;
-                Some(Some(Taken::Item(item, bytes)))
+                Poll::Ready(Some(Taken::Item(item, bytes)))
             }
-            None => state.closed.then_some(None),
+            None if state.closed => Poll::Ready(None),
+            None => Poll::Pending,
         }
     }
 

@@ -143,7 +143,8 @@ impl Node {
         view.expect("this handle keeps the sender").clone().expect("it waited for one")
     }
 
-    /// Gets the lock, waiting for as long as it takes. A caller that gives up waits no more.
+    /// Gets the lock, waiting for as long as it takes, also for the group to be started. A caller
+    /// that gives up waits no more.
     pub fn lock(
         &self,
         lock: LockName,

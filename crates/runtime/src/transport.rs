@@ -6,6 +6,8 @@ pub(crate) mod lingering;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod socket;
+#[cfg(test)]
+mod tests;
 
 use crate::wire::Hello;
 use inbound::Inbound;

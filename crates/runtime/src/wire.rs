@@ -17,6 +17,7 @@ use roundelay_core::{Life, Name};
 /// The code that is generated from `proto/roundelay.proto`.
 #[allow(
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     missing_docs,
     unreachable_pub,
     reason = "generated code documents itself in the .proto file"

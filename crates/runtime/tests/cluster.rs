@@ -1,6 +1,11 @@
 //! Real nodes on loopback, each with a thread of its own.
 
-use roundelay::{Gossip, Group, Limits, LockError, LockName, Node, PeerState};
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use roundelay::{
+    Event, Gossip, Group, Limits, LockError, LockName, Node, PeerState, PublishError, SendError,
+    Trigger, core::founding,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::timeout};
 
@@ -247,4 +252,117 @@ async fn a_slow_reader_holds_up_the_senders_and_nothing_is_lost() {
         assert_eq!(delivery.position, position);
     }
     all_leave(nodes).await;
+}
+
+#[tokio::test]
+async fn leaving_takes_a_bounded_time_when_others_are_gone() {
+    let [p1, p2, p3] = group_of_three(Limits::default()).await;
+    let lock = LockName::default_lock();
+    drop(soon("the lock", p3.lock(lock.clone())).await.unwrap());
+    // Both stop without leaving: nobody is there to take anything over.
+    drop(p2);
+    drop(p3);
+    sees(&p1, "p2", PeerState::Down).await;
+    sees(&p1, "p3", PeerState::Down).await;
+    let waiter = tokio::spawn(p1.lock(lock));
+    all_leave([p1]).await;
+    let refused = soon("the waiter", waiter).await.unwrap().map(|guard| guard.fence());
+    assert!(matches!(refused, Err(LockError::Leaving | LockError::Stopped)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn everything_ends_when_the_node_stops() {
+    let [p1, p2, p3] = group_of_three(Limits::default()).await;
+    let mut deliveries = p1.deliveries();
+    let mut rumors = p1.subscribe();
+    let mut events = p1.events();
+    let view = p1.installed();
+    let (one, other) = tokio::join!(p1.leave(), p1.leave());
+    assert_eq!((one, other), ((), ()));
+    assert_eq!(soon("the end", deliveries.next()).await, None);
+    assert_eq!(soon("the end", rumors.next()).await, None);
+    while soon("the end", events.next()).await.is_some() {}
+    assert_eq!(p1.multicast().send("x").await, Err(SendError::Stopped));
+    assert_eq!(p1.publish("x").await, Err(PublishError::Stopped));
+    assert_eq!(p1.history().await, []);
+    assert_eq!(p1.status().await.peers, []);
+    assert!(p1.start_group().await.is_err());
+    assert_eq!(p1.installed(), view);
+    all_leave([p2, p3]).await;
+}
+
+#[tokio::test]
+async fn a_start_by_command_is_answered() {
+    let ports: [u16; 3] = ports();
+    let names = ["p1", "p2", "p3"];
+    let start = |n: usize| {
+        let mut builder = Node::builder(names[n])
+            .listen(format!("127.0.0.1:{}", ports[n]))
+            .group(Group::of(names).trigger(Trigger::Command).next(names[(n + 2) % 3]));
+        for (peer, port) in names.iter().zip(ports) {
+            builder = builder.peer(*peer, format!("127.0.0.1:{port}"));
+        }
+        async move { builder.start().await.unwrap() }
+    };
+    let p1 = start(0).await;
+    let p2 = start(1).await;
+    let refused = p1.try_lock(LockName::default_lock()).await.map(|guard| guard.fence());
+    assert_eq!(refused, Err(LockError::NotStarted));
+    let early = tokio::spawn(p1.lock(LockName::default_lock()));
+    let mut events = p2.events();
+    let starting = tokio::spawn({
+        let p2 = p2.clone();
+        async move { p2.start_group().await }
+    });
+    let waiting = async {
+        loop {
+            if let Some(Event::Founding(founding::Event::WaitingFor(names))) = events.next().await {
+                return names;
+            }
+        }
+    };
+    let absent = soon("whom it waits for", waiting).await;
+    assert_eq!(absent.last().map(ToString::to_string), Some("p3".into()));
+    assert!(!starting.is_finished());
+    let p3 = start(2).await;
+    let installed = soon("the start", starting).await.unwrap().unwrap();
+    assert_eq!(installed.founder.as_str(), "p2");
+    assert_eq!(*installed.view.ring, [0, 2, 1]);
+    let again = soon("the answer", p3.start_group()).await;
+    let founder = roundelay::Name::new("p2").unwrap();
+    assert_eq!(again, Err(founding::StartError::AlreadyStarted(founder)));
+    let guard = soon("the lock", early).await.unwrap().unwrap();
+    assert_eq!(guard.fence(), 1);
+    drop(guard);
+    all_leave([p1, p2, p3]).await;
+}
+
+#[tokio::test]
+async fn mistakes_are_told_before_anything_runs() {
+    let group = |members: &[&str]| {
+        Node::builder("p1").listen("127.0.0.1:0").group(Group::of(members.to_vec()))
+    };
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let many: Vec<String> = (0..65).map(|n| format!("p{n}")).collect();
+    for (builder, text) in [
+        (Node::builder("a b"), "is not a name"),
+        (group(&["p2", "p3"]), "not in its own group"),
+        (group(&["p1", "p2", "p1"]), "listed twice"),
+        (group(&many.iter().map(String::as_str).collect::<Vec<_>>()), "at most 64"),
+        (Node::builder("p1").group(Group::of(["p1"]).next("p9")), "p9 is not in the group"),
+        (Node::builder("p1").peer("p2", "a:1").peer("p2", "b:1"), "listed twice"),
+        (Node::builder("p1").gossip(Gossip::with_neighbors(["p9"])), "p9 has no address"),
+        (Node::builder("p1").listen("nowhere"), "cannot resolve"),
+        (Node::builder("p1").listen("0.0.0.0:0"), "not a loopback address"),
+        (Node::builder("p1").listen(taken), "cannot listen"),
+    ] {
+        let error = soon("the error", builder.start()).await.unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    let node = Node::builder("p1").listen("0.0.0.0:0").insecure(true).start().await.unwrap();
+    assert_eq!(node.publish("x").await, Err(PublishError::NoGossip));
+    assert_eq!(node.multicast().send("x").await, Err(SendError::NoOrder));
+    assert_eq!(node.start_group().await, Err(founding::StartError::NoGroup));
+    node.leave().await;
 }

@@ -1,6 +1,8 @@
 //! The generated code is checked in, so that a build needs no protobuf compiler; this test keeps
 //! it fresh. With `UPDATE_PROTO=1` in the environment it writes the file instead of comparing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{env, fs, path::Path};
 
 #[test]

@@ -1,6 +1,6 @@
 //! How the thread of a node begins and ends.
 
-use super::{Driver, Ending, Lines, Links, Phase, Replies, Timers};
+use super::{Alarm, Driver, Ending, Lines, Links, Phase, Replies, Timers};
 use crate::{
     builder::{GroupPlan, Plan, StartError},
     node::Node,
@@ -106,10 +106,10 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         replies: Replies::default(),
         shared,
         phase: Phase::Running,
+        started: false,
         inputs: 0,
         turn: 0,
-        sleep: Box::pin(tokio::time::sleep_until(epoch.into())),
-        armed: false,
+        alarm: Alarm::new(),
         hung_up: false,
         reading: false,
         unclaimed: 0,
@@ -150,15 +150,17 @@ fn link(
     let me = Arc::new(me);
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
     let (open, all_closed) = OpenSockets::new();
-    let (closing, closed) = watch::channel(());
+    let (listen, listening) = watch::channel(());
+    let (connect, closing) = watch::channel(());
     let accepting = Listener {
         me: Arc::clone(&me),
         events: events.clone(),
         open: open.clone(),
         connections_max: plan.limits.connections_max,
-        closing: closed,
+        listening,
+        closing,
     };
-    tokio::spawn(accepting.run(listener));
+    let listener = tokio::spawn(accepting.run(listener));
     let dialing = Dialing {
         me,
         events,
@@ -170,7 +172,7 @@ fn link(
     for (name, address) in wanted(plan) {
         links.want(name, address);
     }
-    (links, link_events, Ending { all_closed, _closing: closing })
+    (links, link_events, Ending { listen, listener, connect, all_closed })
 }
 
 /// Who of the address book is dialled: the members of the group and the neighbours; all, if every
@@ -231,7 +233,7 @@ fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig
             trigger: group.trigger,
             mode: group.mode,
         },
-        lock: group.lock.then(|| tokenring::Config {
+        lock: group.lock.then_some(tokenring::Config {
             me,
             hold: group.hold,
             turn: limits.turn,
@@ -240,7 +242,7 @@ fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig
             repeat: limits.lock_repeat,
             try_timeout: limits.try_timeout,
         }),
-        order: group.order.then(|| multicast::Config {
+        order: group.order.then_some(multicast::Config {
             me,
             message_bytes_max: limits.message_bytes_max,
             fragment_bytes: limits.fragment_bytes,

@@ -3,8 +3,11 @@
 use roundelay_core::Time;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
+use tokio::time::{Sleep, sleep_until};
 
 /// The timers that are set. There are never more than there are names.
 #[derive(Debug)]
@@ -58,6 +61,38 @@ impl<T: Copy + Ord> Timers<T> {
     /// The timers that wait for the batch boundary: they are no longer set.
     pub(crate) fn take_boundary(&mut self) -> BTreeSet<T> {
         std::mem::take(&mut self.boundary)
+    }
+}
+
+/// What wakes the driver for its next deadline.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// Whether it is set: one that has gone off would go off for ever.
+    set: bool,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self { sleep: Box::pin(sleep_until(Instant::now().into())), set: false }
+    }
+
+    /// Goes off at `deadline` at the latest. One that comes too early only wakes for nothing,
+    /// which is cheaper than to move it at each turn.
+    pub(crate) fn set(&mut self, deadline: Instant) {
+        if !self.set || deadline < self.sleep.deadline().into_std() {
+            self.sleep.as_mut().reset(deadline.into());
+            self.set = true;
+        }
+    }
+
+    /// Whether it goes off.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.set && self.sleep.as_mut().poll(cx).is_ready() {
+            self.set = false;
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 }
 

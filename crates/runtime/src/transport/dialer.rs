@@ -15,6 +15,7 @@ use rand_core::Rng as _;
 use roundelay_core::{Life, Name, Rng};
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -185,8 +186,7 @@ impl Dialer {
 
     /// Dials and introduces this node.
     async fn establish(&self) -> Result<Link, NoLink> {
-        let stream = self.connect().await?;
-        let io = Lingering::new(stream, &self.dialing.open, None);
+        let io = self.connect().await?;
         let fault = io.fault();
         let outbox = Arc::new(self.outbox());
         let introduce = async {
@@ -207,18 +207,19 @@ impl Dialer {
         Ok(Link { outbox, life, answers, fault, connection })
     }
 
-    async fn connect(&self) -> Result<TcpStream, NoLink> {
+    async fn connect(&self) -> Result<Lingering, NoLink> {
         let address = self.address();
         let addresses = timeout(HANDSHAKE, lookup_host(&address)).await;
         let addresses = addresses.map_err(|_| NoLink::Timeout)?.map_err(NoLink::Resolve)?;
         let mut failure = NoLink::Resolve(io::ErrorKind::NotFound.into());
         for address in addresses {
-            match timeout(HANDSHAKE, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    socket::prepare(&stream).map_err(NoLink::Connect)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => failure = NoLink::Connect(error),
+            // A task of its own: a connection that comes too late is ended in order there, however
+            // this dial ends.
+            let connecting = tokio::spawn(connect(address, self.dialing.open.clone()));
+            match timeout(HANDSHAKE, connecting).await {
+                Ok(Ok(Ok(io))) => return Ok(io),
+                Ok(Ok(Err(error))) => failure = NoLink::Connect(error),
+                Ok(Err(failed)) => failure = NoLink::Connect(io::Error::other(failed)),
                 Err(_) => failure = NoLink::Connect(io::ErrorKind::TimedOut.into()),
             }
         }
@@ -316,6 +317,23 @@ impl Dialer {
         // An error says that the driver has ended, and the node with it.
         let _ = self.dialing.events.send(event).await;
     }
+}
+
+async fn connect(address: SocketAddr, open: OpenSockets) -> io::Result<Lingering> {
+    let stream = TcpStream::connect(address).await?;
+    let io = Lingering::new(stream, &open, None);
+    socket::prepare(io.socket())?;
+    Ok(io)
+}
+
+/// A connection to `address`.
+#[cfg(test)]
+pub(crate) async fn connection(
+    address: SocketAddr,
+    open: OpenSockets,
+) -> io::Result<impl tonic::client::GrpcService<Body, ResponseBody = hyper::body::Incoming>> {
+    let io = connect(address, open).await?;
+    Connection::open(io).await.map_err(io::Error::other)
 }
 
 /// Waits for the end of a link.

@@ -80,6 +80,11 @@ impl Lingering {
         Self { stream: Some(stream), open: open.clone(), fault: Fault::default(), permit }
     }
 
+    /// The socket, to set it up.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream.as_ref().expect("it is there until the drop")
+    }
+
     /// What will have broken this connection.
     pub(crate) fn fault(&self) -> Fault {
         self.fault.clone()

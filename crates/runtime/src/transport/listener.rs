@@ -47,14 +47,15 @@ pub(crate) struct Listener {
     pub(crate) events: LinkEvents,
     pub(crate) open: OpenSockets,
     pub(crate) connections_max: usize,
-    /// Closed when the node closes.
+    /// Closed when nothing more is to be accepted.
+    pub(crate) listening: watch::Receiver<()>,
+    /// Closed when the connections are to end.
     pub(crate) closing: watch::Receiver<()>,
 }
 
 impl Listener {
     /// Accepts until the node closes. Beyond the limit, connections wait in the kernel.
-    pub(crate) async fn run(self, listener: TcpListener) {
-        let mut closing = self.closing.clone();
+    pub(crate) async fn run(mut self, listener: TcpListener) {
         let permits = Arc::new(Semaphore::new(self.connections_max));
         loop {
             let next = async {
@@ -63,7 +64,7 @@ impl Listener {
             };
             let (permit, accepted) = tokio::select! {
                 next = next => next,
-                _ = closing.changed() => return,
+                _ = self.listening.changed() => break,
             };
             match accepted {
                 Ok((stream, remote)) => self.serve(stream, remote, permit),
@@ -73,15 +74,30 @@ impl Listener {
                 }
             }
         }
+        self.empty(listener, &permits);
+    }
+
+    /// Takes the connections that wait in the kernel, which would reset them.
+    fn empty(&self, listener: TcpListener, permits: &Arc<Semaphore>) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(permit) = Arc::clone(permits).try_acquire_owned()
+            && let Ok((stream, remote)) = listener.accept()
+        {
+            if let Ok(()) = stream.set_nonblocking(true)
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.serve(stream, remote, permit);
+            }
+        }
     }
 
     fn serve(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
-        if let Err(error) = socket::prepare(&stream) {
+        let io = Lingering::new(stream, &self.open, Some(permit));
+        if let Err(error) = socket::prepare(io.socket()) {
             // It has ended already.
             tracing::debug!(%error, "cannot set up a connection");
             return;
         }
-        let io = Lingering::new(stream, &self.open, Some(permit));
         let call = Call {
             me: Arc::clone(&self.me),
             events: self.events.clone(),
@@ -168,9 +184,9 @@ impl v1::peer_server::Peer for Call {
         request: Request<Streaming<v1::ClientFrame>>,
     ) -> Result<Response<Answers>, Status> {
         let mut stream = request.into_inner();
-        let hello = match stream.message().await?.and_then(|frame| frame.kind) {
-            Some(v1::client_frame::Kind::Hello(hello)) => hello,
-            _ => return Err(self.unusable("the first frame is no Hello")),
+        let first = stream.message().await?.and_then(|frame| frame.kind);
+        let Some(v1::client_frame::Kind::Hello(hello)) = first else {
+            return Err(self.unusable("the first frame is no Hello"));
         };
         if hello.version != VERSION {
             let reason = format!("version {} is not spoken here: {VERSION}", hello.version);

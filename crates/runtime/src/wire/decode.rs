@@ -25,7 +25,7 @@ pub(crate) fn decode(bytes: Bytes) -> Known<Message> {
     }
     let Some(kind) = v1::Message::decode(bytes)?.kind else { return Ok(None) };
     Ok(match kind {
-        Kind::Detector(message) => to_detector(&message).map(Message::Detector),
+        Kind::Detector(message) => to_detector(message).map(Message::Detector),
         Kind::Founding(message) => to_founding(message)?.map(Message::Founding),
         Kind::Lock(message) => to_lock(message)?.map(Message::Lock),
         Kind::Order(message) => to_order(message)?.map(Message::Order),
@@ -80,9 +80,9 @@ fn to_vector(vector: Vec<u64>) -> Checked<Vec<u64>> {
     check(vector.len() <= MEMBERS_MAX, "vector").map(|()| vector)
 }
 
-fn to_detector(message: &v1::Detector) -> Option<detector::Message> {
+fn to_detector(message: v1::Detector) -> Option<detector::Message> {
     use v1::detector::Body;
-    Some(match message.body.as_ref()? {
+    Some(match message.body? {
         Body::Heartbeat(_) => detector::Message::Heartbeat,
         Body::Goodbye(_) => detector::Message::Goodbye,
     })
