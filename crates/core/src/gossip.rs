@@ -212,6 +212,8 @@ pub enum Command {
         /// What to say.
         payload: Bytes,
     },
+    /// Find out which of the own rumors somebody else has: see [`Status::unconfirmed`].
+    Confirm,
 }
 
 /// What the gossip reports.
@@ -377,6 +379,7 @@ impl Protocol for Gossip {
             Input::Command(Command::Publish { ticket, payload }) => {
                 self.on_publish(ticket, payload, cx);
             }
+            Input::Command(Command::Confirm) => self.on_confirm(cx),
             Input::LinkUp(peer) => self.on_link_up(peer, cx),
             Input::LinkDown(peer) => self.on_link_down(peer, cx),
             // Nothing is appended here.

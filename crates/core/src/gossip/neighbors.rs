@@ -153,6 +153,14 @@ impl Gossip {
         cx.set_timer(Timer::AntiEntropy, after);
     }
 
+    /// Asks all neighbours what they have. A call is answered even by who has the same.
+    pub(super) fn on_confirm(&mut self, cx: &mut Context<'_, Self>) {
+        let hash = self.store.hash();
+        let active = self.neighbors.iter().filter(|(_, neighbor)| neighbor.is_active());
+        let peers: Vec<NodeId> = active.map(|(peer, _)| *peer).collect();
+        send(&peers, Message::Neighbor { hash, answer: true }, cx);
+    }
+
     pub(super) fn on_hash(&mut self, from: NodeId, hash: u64, cx: &mut Context<'_, Self>) {
         if hash == self.store.hash() {
             self.store.confirm_all();

@@ -350,6 +350,21 @@ fn the_publisher_waits_until_somebody_has_its_rumors() {
 }
 
 #[test]
+fn the_publisher_can_ask_who_has_its_rumors() {
+    let mut one = One::new(config(Strategy::Tree), &[1]);
+    one.publish(Bytes::from_static(b"x"));
+    assert_eq!(one.gossip.status().unconfirmed, 1);
+    let hash = one.hash();
+    let asked = one.input(Input::Command(Command::Confirm));
+    assert_eq!(asked, [send(1, Message::Neighbor { hash, answer: true })]);
+    // Who has other rumors answers with a digest, who has the same with the hash alone.
+    one.message(1, Message::Neighbor { hash: hash + 1, answer: false });
+    assert_eq!(one.gossip.status().unconfirmed, 1);
+    one.message(1, Message::Neighbor { hash, answer: false });
+    assert_eq!(one.gossip.status().unconfirmed, 0);
+}
+
+#[test]
 fn what_is_impossible_is_ignored_and_counted() {
     let mut one = One::tree(&[1]);
     let before = one.gossip.clone();
