@@ -5,7 +5,10 @@ use super::{
     Event, Gossip, Have, Message, NEIGHBORS_MAX, Neighbors, Origin, Strategy, Timer, runs::Runs,
 };
 use crate::{id::NodeId, protocol::Context, time::Time};
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::time::Duration;
 
 /// How often hashes are compared while the publisher is about to wait, or waits, for confirmation.
@@ -36,11 +39,14 @@ pub(super) struct Neighbor {
     pub(super) eager: bool,
     /// What it is known to have. Only a hint: it may have restarted.
     pub(super) has: BTreeMap<Origin, Runs>,
+    /// Streams whose record was sent to it since the link came up.
+    pub(super) told: BTreeSet<Origin>,
 }
 
 impl Neighbor {
     fn new(accepted: bool) -> Self {
-        Self { accepted, link: Link::Down, eager: true, has: BTreeMap::new() }
+        let (has, told) = (BTreeMap::new(), BTreeSet::new());
+        Self { accepted, link: Link::Down, eager: true, has, told }
     }
 
     /// Whether it can be sent to.
@@ -72,6 +78,7 @@ impl Neighbor {
     fn reset(&mut self) {
         (self.link, self.eager) = (self.link.min(Link::Silent), true);
         self.has.clear();
+        self.told.clear();
     }
 }
 
@@ -151,6 +158,7 @@ impl Gossip {
 
     /// The periodic comparison, and the time to drop what is too old.
     pub(super) fn on_anti_entropy(&mut self, cx: &mut Context<'_, Self>) {
+        self.give_up_records(cx);
         self.store.expire(cx.now());
         let hash = self.store.hash();
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
@@ -202,7 +210,7 @@ impl Gossip {
                 continue;
             }
             for (first, last) in self.store.lacks(origin, &runs) {
-                // Records are never pushed first, so nothing is gained by waiting for one.
+                // Whoever pushes a rumor sends the record first, so nothing is gained by waiting.
                 let first = if first == 0 {
                     self.lacking.note(origin, (0, 0), now, now, false);
                     1
