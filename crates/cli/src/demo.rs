@@ -17,6 +17,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     ops::ControlFlow,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -34,8 +35,9 @@ const PROGRESS: Duration = Duration::from_secs(2);
 const BEGIN: Duration = Duration::from_secs(30);
 /// How long the last rumors and messages may take.
 const SETTLE: Duration = Duration::from_secs(20);
-/// The same when somebody wants to end the demo now: then what is missing is not judged.
-const SETTLE_INTERRUPTED: Duration = Duration::from_secs(2);
+/// The same when somebody wants to end the demo now, or a node has died: then what is missing is
+/// not judged.
+const SETTLE_EARLY: Duration = Duration::from_secs(2);
 /// Somebody else may take a free port first; then others are tried.
 const ATTEMPTS: usize = 3;
 /// Violations that are shown one by one.
@@ -72,12 +74,12 @@ pub(crate) async fn run(
         since: Instant::now(),
     };
     let limit = args.duration.or((!watched).then_some(UNWATCHED));
-    let interrupted = show.play(limit, &shutdown).await?;
-    show.settle(interrupted).await;
+    let early = show.play(limit, &shutdown).await?;
+    show.settle(early).await;
     for broken in show.children.leave().await {
         show.broken(broken).await;
     }
-    show.finish(interrupted, scratch.path()).await
+    show.finish(early, scratch.path()).await
 }
 
 /// Starts the processes and waits until they are a group. None if somebody ended it before.
@@ -126,7 +128,8 @@ struct Show {
 }
 
 impl Show {
-    /// Lets the nodes work for a while. Says whether somebody ended that early.
+    /// Lets the nodes work for a while. Says whether that ended early: somebody wished it, or a
+    /// node has died.
     async fn play(&mut self, limit: Option<Duration>, shutdown: &Shutdown) -> anyhow::Result<bool> {
         self.children.say("work").await;
         self.since = Instant::now();
@@ -136,7 +139,7 @@ impl Show {
         progress.tick().await;
         loop {
             tokio::select! {
-                seen = self.observe() => if seen?.is_break() { return Ok(false) },
+                seen = self.observe() => if seen?.is_break() { return Ok(true) },
                 () = shutdown.requested() => return Ok(true),
                 () = until(end) => return Ok(false),
                 _ = progress.tick() => self.progress().await,
@@ -145,9 +148,9 @@ impl Show {
     }
 
     /// Lets the nodes rest, and waits for the last rumors and messages.
-    async fn settle(&mut self, interrupted: bool) {
+    async fn settle(&mut self, early: bool) {
         self.children.say("rest").await;
-        let patience = if interrupted { SETTLE_INTERRUPTED } else { SETTLE };
+        let patience = if early { SETTLE_EARLY } else { SETTLE };
         let end = Instant::now() + patience;
         while !self.is_settled() {
             tokio::select! {
@@ -257,9 +260,9 @@ impl Show {
     }
 
     /// Judges the whole.
-    async fn finish(mut self, interrupted: bool, scratch: &Path) -> anyhow::Result<ExitCode> {
+    async fn finish(mut self, early: bool, scratch: &Path) -> anyhow::Result<ExitCode> {
         // Who did not wait for the end cannot say that something is missing.
-        if !interrupted || self.is_settled() {
+        if !early || self.is_settled() {
             let rested = |node: &Option<(u64, u64)>| node.unwrap_or((0, 0));
             let (said, sent): (Vec<u64>, Vec<u64>) = self.rested.iter().map(rested).unzip();
             let mut missing = self.rumors.finish(&said);
@@ -304,7 +307,8 @@ impl Scratch {
     fn new() -> io::Result<Self> {
         let random = RandomState::new().hash_one(std::process::id());
         let path = std::env::temp_dir().join(format!("roundelay-demo-{random:016x}"));
-        std::fs::create_dir(&path)?;
+        // Nobody else may write into the ledger.
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 

@@ -56,6 +56,12 @@ impl Peers {
         }
     }
 
+    /// These, as if they had been read.
+    #[cfg(test)]
+    pub(crate) fn of(list: Vec<Peer>) -> Self {
+        Self { file: "a test".into(), list }
+    }
+
     /// The list, in the order of the file.
     pub(crate) fn list(&self) -> &[Peer] {
         &self.list
@@ -194,8 +200,9 @@ mod tests {
 
     #[test]
     fn a_group_has_a_limit() {
-        let many: String = (0..=MEMBERS_MAX).map(|i| format!("p{i} h {}\n", i + 1)).collect();
-        let peers = Peers { file: "f".into(), list: machines::parse(&many).unwrap() };
+        let many: Vec<String> = (0..=MEMBERS_MAX).map(|i| format!("p{i} h {}", i + 1)).collect();
+        let list = machines::parse(&many.join("\n")).unwrap();
+        let peers = Peers { file: "f".into(), list };
         assert!(peers.check_group().is_err());
     }
 }

@@ -56,21 +56,26 @@ impl Generator {
         // From when it was due, not from now: else each delay would lower the rate.
         let earliest = Instant::now().checked_sub(BEHIND_MAX).unwrap_or(due);
         self.running = Some((rate, due.max(earliest) + self.gap(rate)));
-        words::text(|bound| (unit(&mut self.rng) * bound as f64) as usize)
+        words::text(|bound| below(&mut self.rng, bound))
     }
 
     /// The time between two events of a Poisson process is exponentially distributed.
     fn gap(&mut self, rate: f64) -> Duration {
         Duration::try_from_secs_f64(-(1.0 - unit(&mut self.rng)).ln() / rate)
             .unwrap_or(Duration::MAX / 4)
-            .min(Duration::from_secs(24 * 3600))
+            .min(Duration::from_hours(24))
     }
 }
 
 /// A random number from 0 to just below 1.
 fn unit(rng: &mut ChaCha8Rng) -> f64 {
-    // 53 bits are what an f64 holds exactly.
-    (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    f64::from(rng.next_u32()) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// A random number below `bound`, which is small.
+fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
+    let bound = u64::try_from(bound).expect("a list of words is short");
+    ((u64::from(rng.next_u32()) * bound) >> 32) as usize
 }
 
 #[cfg(test)]
@@ -80,9 +85,11 @@ mod tests {
     #[test]
     fn gaps_are_exponential() {
         let mut generator = Generator::seeded(7, None);
-        let gaps: Vec<f64> = (0..20_000).map(|_| generator.gap(50.0).as_secs_f64()).collect();
-        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        let count = 20_000;
+        let gaps: Vec<f64> = (0..count).map(|_| generator.gap(50.0).as_secs_f64()).collect();
+        let count = f64::from(count);
+        let mean = gaps.iter().sum::<f64>() / count;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / count;
         assert!((mean * 50.0 - 1.0).abs() < 0.03, "{mean}");
         // Mean and deviation of an exponential distribution are the same.
         assert!((variance.sqrt() / mean - 1.0).abs() < 0.05, "{}", variance.sqrt() / mean);
@@ -101,7 +108,7 @@ mod tests {
         assert!((9_500..10_500).contains(&count), "{count}");
         assert!(generator.stop());
         assert!(!generator.stop());
-        let wait = Duration::from_secs(60);
+        let wait = Duration::from_mins(1);
         assert!(tokio::time::timeout(wait, generator.next()).await.is_err());
     }
 }

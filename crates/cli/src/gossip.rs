@@ -1,12 +1,12 @@
 //! `roundelay gossip`: rumors among the nodes of `machines.txt`.
 
 use crate::{
-    args::{self, Gossip, StrategyArg},
+    args::{Gossip, StrategyArg},
     failure::Usage,
     files::{Peers, machines},
-    generator::Generator,
     input::{Command, Input},
-    output::{Output, PeerState, Report, Rumor, RumorStatus},
+    outbox::Outbox,
+    output::{Output, Report, Rumor, RumorStatus},
     program::{PeerBook, Stage, maybe},
 };
 use futures_util::future::{BoxFuture, FutureExt};
@@ -24,10 +24,6 @@ any text          is a rumor
 /status           what this node knows
 /quit             leave";
 
-/// Texts that may wait for being said; then who types or generates waits.
-const TEXTS_MAX: usize = 1024;
-/// Generated texts leave room for typed ones.
-const GENERATED_MAX: usize = 256;
 /// Rumors that `/rumors` can show.
 const RUMORS_MAX: usize = 100;
 /// The k of the textbook rule, if none is given.
@@ -35,7 +31,7 @@ const K: u32 = 3;
 /// How long a neighbour is absent before that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether somebody else has what was said here, when the input has ended.
-const CONFIRM: Duration = Duration::from_millis(50);
+const CONFIRM: Duration = Duration::from_millis(100);
 /// How long texts that have been typed may take to be said when the program is to end.
 const LAST_TEXTS: Duration = Duration::from_millis(300);
 
@@ -62,16 +58,21 @@ pub(crate) async fn run(args: Gossip, mut stage: Stage) -> anyhow::Result<()> {
     };
     let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
     let rumors = rumors.expect("a node that has started was configured");
+    let publisher = node.clone();
+    let outbox = Outbox::new(args.generate, move |text| {
+        let publisher = publisher.clone();
+        async move { publisher.publish(text).await }
+    });
     let mut program = Talk {
         book: PeerBook::new(&peers, &name),
         neighbors: neighbor_ids,
         stay: args.shared.stay,
-        generator: Generator::new(args.generate),
+        outbox,
         node,
         stage,
-        texts: VecDeque::new(),
-        saying: None,
         said: 0,
+        shown: 0,
+        reached: false,
         heard: 0,
         last: VecDeque::new(),
         patience: Some(tokio::time::sleep(PATIENCE).boxed()),
@@ -79,8 +80,7 @@ pub(crate) async fn run(args: Gossip, mut stage: Stage) -> anyhow::Result<()> {
         ended: false,
     };
     program.play(events, rumors).await;
-    program.leave().await;
-    Ok(())
+    program.leave().await
 }
 
 fn strategy(args: &Gossip) -> Result<Strategy, Usage> {
@@ -170,12 +170,12 @@ struct Talk {
     book: PeerBook,
     neighbors: Vec<NodeId>,
     stay: bool,
-    generator: Generator,
-    /// Texts that wait for being said.
-    texts: VecDeque<String>,
-    /// The one that is being said.
-    saying: Option<BoxFuture<'static, Result<u64, PublishError>>>,
+    outbox: Outbox<Result<u64, PublishError>>,
     said: u64,
+    /// Those of them that have been shown.
+    shown: u64,
+    /// Whether anybody was linked after the last one.
+    reached: bool,
     heard: u64,
     /// The last rumors.
     last: VecDeque<Rumor>,
@@ -203,25 +203,17 @@ impl Talk {
         if self.ended && self.is_done().await {
             return ControlFlow::Break(());
         }
-        if self.saying.is_none()
-            && let Some(text) = self.texts.pop_front()
-        {
-            let node = self.node.clone();
-            self.saying = Some(async move { node.publish(text).await }.boxed());
-        }
-        let room = self.texts.len() < GENERATED_MAX;
-        let full = self.texts.len() >= TEXTS_MAX;
+        let full = self.outbox.is_full();
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             rumor = rumors.next() => match rumor {
                 Some(rumor) => self.on_rumor(rumor).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
-            said = maybe(&mut self.saying) => self.on_said(said).await,
-            text = self.generator.next(), if room => self.texts.push_back(text),
+            said = self.outbox.sent() => self.on_said(said).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
             () = maybe(&mut self.confirm) => self.confirm = None,
             command = self.stage.input.command("/quit", full) => {
@@ -233,19 +225,25 @@ impl Talk {
 
     /// Whether everything has been said, and, with neighbours, one of them has it.
     async fn is_done(&mut self) -> bool {
-        let waits = self.saying.is_some() || !self.texts.is_empty();
-        if waits || self.confirm.is_some() || self.stage.input.has_commands() {
+        let waits = self.outbox.waiting() > 0 || self.shown < self.said || self.confirm.is_some();
+        if waits || self.stage.input.has_commands() {
             return false;
         }
-        if self.said == 0 || self.neighbors.is_empty() {
+        if self.said == 0 || self.neighbors.is_empty() || self.node.unconfirmed().await == 0 {
             return true;
         }
-        let unconfirmed = self.node.status().await.gossip.map_or(0, |gossip| gossip.unconfirmed);
-        if unconfirmed == 0 {
+        // Who was there and has gone has probably heard it, but cannot be asked any more.
+        if self.reached && !self.book.is_any_up() {
             return true;
         }
         self.confirm = Some(tokio::time::sleep(CONFIRM).boxed());
         false
+    }
+
+    /// The node has stopped, which nobody asked for.
+    fn stopped(&mut self) -> ControlFlow<()> {
+        self.stage.stopped = true;
+        ControlFlow::Break(())
     }
 
     async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
@@ -276,8 +274,14 @@ impl Talk {
             ("", _) => {}
             ("/send", text) if !text.trim().is_empty() => self.on_text(text.trim()).await,
             ("/send", _) => self.stage.output.error("/send needs a text: /send TEXT").await,
-            ("/generate", rate) => self.on_generate(rate.trim()).await,
-            ("/stop", "") => self.on_stop().await,
+            ("/generate", rate) => {
+                let answer = self.outbox.generate(rate.trim());
+                self.stage.output.answer(answer).await;
+            }
+            ("/stop", "") => {
+                let answer = self.outbox.stop();
+                self.stage.output.answer(answer).await;
+            }
             ("/peers", "") => self.on_peers().await,
             ("/rumors", "") => {
                 let rumors = self.last.iter().cloned().collect();
@@ -296,43 +300,23 @@ impl Talk {
     }
 
     async fn on_text(&mut self, text: &str) {
-        if self.texts.len() < TEXTS_MAX {
-            self.texts.push_back(text.to_owned());
-        } else {
-            let message = format!("{TEXTS_MAX} rumors wait to be said; wait for the neighbours");
-            self.stage.output.error(message).await;
+        if let Err(reason) = self.outbox.push(text) {
+            self.stage.output.error(reason).await;
         }
     }
 
     /// Ends once everything that was said before has reached somebody.
     fn finish_pending(&mut self) {
-        self.generator.stop();
+        self.outbox.end();
         self.ended = true;
     }
 
-    async fn on_generate(&mut self, rate: &str) {
-        match args::rate(rate) {
-            Ok(rate) => {
-                self.generator.start(rate);
-                self.stage.output.note(format!("generating {rate} rumors per second")).await;
-            }
-            Err(reason) => self.stage.output.error(format!("/generate: {reason}")).await,
-        }
-    }
-
-    async fn on_stop(&mut self) {
-        if self.generator.stop() {
-            self.stage.output.note("no more rumors are generated").await;
-        } else {
-            let message = "nothing is being generated; /generate RATE begins";
-            self.stage.output.error(message).await;
-        }
-    }
-
     async fn on_said(&mut self, said: Result<u64, PublishError>) {
-        self.saying = None;
         match said {
-            Ok(_) => self.said += 1,
+            Ok(_) => {
+                self.said += 1;
+                self.reached = self.book.is_any_up();
+            }
             Err(error) => self.stage.output.error(format!("not said: {error}")).await,
         }
     }
@@ -351,7 +335,9 @@ impl Talk {
             hops: rumor.hops,
             text: String::from_utf8_lossy(&rumor.payload).into_owned(),
         };
-        if rumor.hops > 0 {
+        if rumor.hops == 0 {
+            self.shown += 1;
+        } else {
             self.heard += 1;
         }
         if self.last.len() == RUMORS_MAX {
@@ -363,8 +349,9 @@ impl Talk {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Peer { peer, state, .. } => {
-                self.book.note(peer, state.into(), &self.stage.output).await;
+            Event::Peer { peer, name, state } => {
+                self.book.note(peer, &name, state.into(), &self.stage.output).await;
+                self.reached |= self.book.is_any_up();
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
@@ -409,27 +396,23 @@ impl Talk {
     }
 
     /// Says what has been typed, and leaves.
-    async fn leave(mut self) {
+    async fn leave(mut self) -> anyhow::Result<()> {
+        self.stage.output.hurry();
+        self.outbox.end();
         // What is not said by then is reported below.
-        let _ = timeout(LAST_TEXTS, self.say_rest()).await;
-        let lost = self.texts.len() + usize::from(self.saying.is_some());
-        if lost > 0 {
-            let message = format!("{lost} rumors were not said: the program ended before");
-            self.stage.output.error(message).await;
-        }
-        self.stage.leave(&self.node).await;
-    }
-
-    async fn say_rest(&mut self) {
-        loop {
-            if self.saying.is_some() {
-                let said = maybe(&mut self.saying).await;
+        let _ = timeout(LAST_TEXTS, async {
+            while self.outbox.waiting() > 0 {
+                let said = self.outbox.sent().await;
                 self.on_said(said).await;
             }
-            let Some(text) = self.texts.pop_front() else { return };
-            let node = self.node.clone();
-            self.saying = Some(async move { node.publish(text).await }.boxed());
+        })
+        .await;
+        let lost = self.outbox.waiting();
+        if lost > 0 {
+            let message = format!("not said, since the program ended before: {lost} of your texts");
+            self.stage.output.error(message).await;
         }
+        self.stage.leave(&self.node).await
     }
 }
 

@@ -89,12 +89,11 @@ impl Input {
             spawn(move || read_lines(&read));
             return (new(Kind::Script), None);
         }
-        if format == Format::Human && io::stdout().is_terminal() {
-            if let Some((editor, printer)) = terminal.editor() {
-                let (ask, asked) = blocking::channel();
-                spawn(move || edit_lines(editor, &asked, &read));
-                return (new(Kind::Editor { ask, asked: false }), Some(printer));
-            }
+        let edits = format == Format::Human && io::stdout().is_terminal();
+        if let Some((editor, printer)) = edits.then(|| terminal.editor()).flatten() {
+            let (ask, asked) = blocking::channel();
+            spawn(move || edit_lines(editor, &asked, &read));
+            return (new(Kind::Editor { ask, asked: false }), Some(printer));
         }
         spawn(move || read_lines(&read));
         (new(Kind::Typist), None)
@@ -177,7 +176,7 @@ impl Input {
                 Heard::Line(line) => {
                     let before = self.last.replace(line.at);
                     let alone = before.is_none_or(|before| line.at - before > TOGETHER);
-                    let at_once = alone && self.ahead.is_empty() || !self.is_script();
+                    let at_once = alone || !self.is_script();
                     if hold && !(at_once && line.is(quit)) {
                         self.ahead.push_back(line);
                     } else {
@@ -217,12 +216,8 @@ fn spawn(read: impl FnOnce() + Send + 'static) {
 /// Reads standard input line by line.
 fn read_lines(read: &mpsc::Sender<Heard>) {
     let mut stdin = io::stdin().lock();
-    loop {
-        let text = match read_line(&mut stdin) {
-            Ok(Some(text)) => text,
-            // Input that cannot be read has ended.
-            Ok(None) | Err(_) => break,
-        };
+    // Input that cannot be read has ended.
+    while let Ok(Some(text)) = read_line(&mut stdin) {
         let line = Line { text, at: Instant::now() };
         if read.blocking_send(Heard::Line(line)).is_err() {
             return;
@@ -325,7 +320,9 @@ mod tests {
         let now = Instant::now();
         say(&read, "lock", now).await;
         assert_eq!(input.command("quit", false).await, line("lock"));
-        say(&read, "quit", now + Duration::from_secs(1)).await;
+        say(&read, "unlock", now + Duration::from_secs(1)).await;
+        nothing(&mut input, true).await;
+        say(&read, "quit", now + Duration::from_secs(2)).await;
         assert_eq!(input.command("quit", true).await, Command::Quit { at_once: true });
     }
 

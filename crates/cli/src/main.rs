@@ -8,6 +8,7 @@ mod generator;
 mod gossip;
 mod input;
 mod multicast;
+mod outbox;
 mod output;
 mod program;
 mod shutdown;
@@ -72,7 +73,7 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> 
     let edited = printer.is_some();
     let output = Output::start(format, printer, shutdown.clone());
     log_to(edited.then(|| output.clone()))?;
-    let stage = Stage { input, output: output.clone(), shutdown };
+    let stage = Stage { input, output: output.clone(), shutdown, stopped: false };
     let ended = match command {
         Command::Tokenring(args) => tokenring::run(args, stage).await,
         Command::Gossip(args) => gossip::run(args, stage).await,
@@ -102,7 +103,8 @@ async fn tell(ended: anyhow::Result<ExitCode>, output: &Output) -> anyhow::Resul
     {
         output.error(format!("{error:#}")).await;
     }
-    output.finish().await;
+    output.hurry();
+    output.flush().await;
     ended
 }
 
@@ -119,12 +121,11 @@ fn log_to(edited: Option<Output>) -> Result<(), Usage> {
         })?,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    match edited {
-        Some(output) => builder.with_ansi(false).with_writer(move || output.log()).init(),
-        None => {
-            let colored = io::stderr().is_terminal();
-            builder.with_ansi(colored).with_writer(io::stderr).init();
-        }
+    if let Some(output) = edited {
+        builder.with_ansi(false).with_writer(move || output.log()).init();
+    } else {
+        let colored = io::stderr().is_terminal();
+        builder.with_ansi(colored).with_writer(io::stderr).init();
     }
     Ok(())
 }

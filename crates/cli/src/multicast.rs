@@ -4,8 +4,8 @@ use crate::{
     args::{self, Multicast},
     failure::Usage,
     files::{Peers, peers},
-    generator::Generator,
     input::{Command, Input},
+    outbox::Outbox,
     output::{Clock, MemberClock, Message, Output, PeerState, Queued, Report},
     program::{PeerBook, Stage, maybe},
 };
@@ -14,7 +14,7 @@ use roundelay::{
     Deliveries, Delivery, Event, Events, Group, Node, SendError, Trigger,
     core::{founding, multicast},
 };
-use std::{collections::VecDeque, ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 use tokio::time::timeout;
 
 const HELP: &str = "\
@@ -27,10 +27,6 @@ any text          is a message
 /history          the order so far
 /quit             leave";
 
-/// Texts that may wait for being sent; then who types or generates waits.
-const TEXTS_MAX: usize = 1024;
-/// Generated texts leave room for typed ones.
-const GENERATED_MAX: usize = 256;
 /// How long somebody is absent before that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long texts that have been typed may take to be accepted when the program is to end.
@@ -55,24 +51,25 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
     let (node, events) =
         stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
     let deliveries = node.deliveries();
+    let multicast = node.multicast();
+    let outbox = Outbox::new(rate, move |text| {
+        let multicast = multicast.clone();
+        async move { multicast.submit(text).await }
+    });
     let mut order = Order {
         book: PeerBook::new(&peers, &name),
         stay: args.shared.stay,
-        generator: Generator::new(rate),
+        outbox,
         node,
         stage,
-        started: false,
-        turned_away: false,
-        texts: VecDeque::new(),
-        sending: None,
+        phase: Phase::Waiting,
         accepted: 0,
         delivered: 0,
         patience: Some(tokio::time::sleep(PATIENCE).boxed()),
         ended: false,
     };
     order.play(events, deliveries).await;
-    order.leave().await;
-    Ok(())
+    order.leave().await
 }
 
 /// Asks for what no flag gave: the name, and whether to generate messages, at which rate.
@@ -118,14 +115,8 @@ struct Order {
     node: Node,
     book: PeerBook,
     stay: bool,
-    generator: Generator,
-    /// Whether the view has been shown.
-    started: bool,
-    turned_away: bool,
-    /// Texts that wait for being sent.
-    texts: VecDeque<String>,
-    /// The one that is being sent.
-    sending: Option<BoxFuture<'static, Result<(), SendError>>>,
+    outbox: Outbox<Result<(), SendError>>,
+    phase: Phase,
     /// Own messages that are on their way or in the order, and those in the order.
     accepted: u64,
     delivered: u64,
@@ -133,6 +124,17 @@ struct Order {
     patience: Option<BoxFuture<'static, ()>>,
     /// Whether the input has ended, or a script has said `/quit`.
     ended: bool,
+}
+
+/// How far the group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not all have been reached.
+    Waiting,
+    /// The view has been shown.
+    Started,
+    /// The group runs with an earlier life of this node.
+    TurnedAway,
 }
 
 impl Order {
@@ -151,27 +153,19 @@ impl Order {
         if self.ended && !self.is_pending() && !self.stage.input.has_commands() {
             return ControlFlow::Break(());
         }
-        if self.sending.is_none()
-            && let Some(text) = self.texts.pop_front()
-        {
-            let multicast = self.node.multicast();
-            self.sending = Some(async move { multicast.submit(text).await }.boxed());
-        }
         // Messages are shown after the view in which they are ordered.
-        let started = self.started;
-        let room = self.texts.len() < GENERATED_MAX;
-        let full = self.texts.len() >= TEXTS_MAX;
+        let started = self.phase == Phase::Started;
+        let full = self.outbox.is_full();
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             delivery = deliveries.next(), if started => match delivery {
                 Some(delivery) => self.on_delivery(delivery).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
-            sent = maybe(&mut self.sending) => self.on_sent(sent).await,
-            text = self.generator.next(), if room => self.texts.push_back(text),
+            sent = self.outbox.sent() => self.on_sent(sent).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
             command = self.stage.input.command("/quit", full) => {
                 return self.on_command(command).await;
@@ -182,7 +176,13 @@ impl Order {
 
     /// Whether a text has been typed or generated that is not in the order yet.
     fn is_pending(&self) -> bool {
-        self.sending.is_some() || !self.texts.is_empty() || self.delivered < self.accepted
+        self.outbox.waiting() > 0 || self.delivered < self.accepted
+    }
+
+    /// The node has stopped, which nobody asked for.
+    fn stopped(&mut self) -> ControlFlow<()> {
+        self.stage.stopped = true;
+        ControlFlow::Break(())
     }
 
     async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
@@ -211,8 +211,14 @@ impl Order {
         let line = line.trim();
         match line.split_once(char::is_whitespace).unwrap_or((line, "")) {
             ("", _) => {}
-            ("/generate", rate) => self.on_generate(rate.trim()).await,
-            ("/stop", "") => self.on_stop().await,
+            ("/generate", rate) => {
+                let answer = self.outbox.generate(rate.trim());
+                self.stage.output.answer(answer).await;
+            }
+            ("/stop", "") => {
+                let answer = self.outbox.stop();
+                self.stage.output.answer(answer).await;
+            }
             ("/peers", "") => {
                 let peers = self.book.lines(|_| None);
                 self.stage.output.report(Report::Peers { peers }).await;
@@ -226,43 +232,25 @@ impl Order {
                 let message = format!("there is no command {shown:?}; type /help for the commands");
                 self.stage.output.error(message).await;
             }
-            _ if self.turned_away => self.stage.output.error(self.turned_away_text()).await,
-            _ if self.texts.len() >= TEXTS_MAX => {
-                let message = format!("{TEXTS_MAX} messages wait to be sent; wait for the others");
-                self.stage.output.error(message).await;
+            _ if self.phase == Phase::TurnedAway => {
+                self.stage.output.error(self.turned_away_text()).await;
             }
-            _ => self.texts.push_back(line.to_owned()),
+            _ => {
+                if let Err(reason) = self.outbox.push(line) {
+                    self.stage.output.error(reason).await;
+                }
+            }
         }
         ControlFlow::Continue(())
     }
 
     /// Ends once everything that was said before is in the order.
     fn finish_pending(&mut self) {
-        self.generator.stop();
+        self.outbox.end();
         self.ended = true;
     }
 
-    async fn on_generate(&mut self, rate: &str) {
-        match args::rate(rate) {
-            Ok(rate) => {
-                self.generator.start(rate);
-                self.stage.output.note(format!("generating {rate} messages per second")).await;
-            }
-            Err(reason) => self.stage.output.error(format!("/generate: {reason}")).await,
-        }
-    }
-
-    async fn on_stop(&mut self) {
-        if self.generator.stop() {
-            self.stage.output.note("no more messages are generated").await;
-        } else {
-            let message = "nothing is being generated; /generate RATE begins";
-            self.stage.output.error(message).await;
-        }
-    }
-
     async fn on_sent(&mut self, sent: Result<(), SendError>) {
-        self.sending = None;
         match sent {
             Ok(()) => self.accepted += 1,
             Err(error) => self.stage.output.error(format!("not sent: {error}")).await,
@@ -289,8 +277,12 @@ impl Order {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Peer { peer, state, .. } => {
-                self.book.note(peer, state.into(), &self.stage.output).await;
+            Event::Peer { peer, name, state } => {
+                self.book.note(peer, &name, state.into(), &self.stage.output).await;
+                if state == roundelay::PeerState::Down && self.phase == Phase::Started {
+                    // A member that has not left is waited for: without it nothing is ordered.
+                    self.stage.output.report(self.book.waiting(&[peer])).await;
+                }
             }
             Event::Founding(founding::Event::Installed { view, .. }) => {
                 let members: Vec<String> =
@@ -298,15 +290,13 @@ impl Order {
                 let shown = format!("all are here: {}", members.join(", "));
                 let number = view.number;
                 self.stage.output.report(Report::View { number, members, shown }).await;
-                self.started = true;
+                self.phase = Phase::Started;
                 self.patience = None;
             }
             Event::Founding(founding::Event::TurnedAway) => {
-                self.turned_away = true;
-                self.texts.clear();
-                self.sending = None;
+                self.phase = Phase::TurnedAway;
+                self.outbox.clear();
                 self.patience = None;
-                self.generator.stop();
                 self.stage.output.error(self.turned_away_text()).await;
             }
             Event::Founding(founding::Event::Refused(error)) => {
@@ -314,7 +304,8 @@ impl Order {
                 self.stage.output.error(message).await;
             }
             Event::Order(multicast::Event::MemberLeft(peer)) => {
-                self.book.note(peer, PeerState::Left, &self.stage.output).await;
+                let name = self.node.name_of(peer);
+                self.book.note(peer, &name, PeerState::Left, &self.stage.output).await;
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
@@ -372,29 +363,25 @@ impl Order {
     }
 
     /// Hands over what has been typed, and leaves.
-    async fn leave(mut self) {
-        if self.started {
+    async fn leave(mut self) -> anyhow::Result<()> {
+        self.stage.output.hurry();
+        self.outbox.end();
+        if self.phase == Phase::Started {
             // What is not accepted by then is reported below.
-            let _ = timeout(LAST_TEXTS, self.send_rest()).await;
+            let _ = timeout(LAST_TEXTS, async {
+                while self.outbox.waiting() > 0 {
+                    let sent = self.outbox.sent().await;
+                    self.on_sent(sent).await;
+                }
+            })
+            .await;
         }
-        let lost = self.texts.len() + usize::from(self.sending.is_some());
+        let lost = self.outbox.waiting();
         if lost > 0 {
-            let message = format!("{lost} messages were not sent: the program ended before");
+            let message = format!("not sent, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
-        self.stage.leave(&self.node).await;
-    }
-
-    async fn send_rest(&mut self) {
-        loop {
-            if self.sending.is_some() {
-                let sent = maybe(&mut self.sending).await;
-                self.on_sent(sent).await;
-            }
-            let Some(text) = self.texts.pop_front() else { return };
-            let multicast = self.node.multicast();
-            self.sending = Some(async move { multicast.submit(text).await }.boxed());
-        }
+        self.stage.leave(&self.node).await
     }
 }
 

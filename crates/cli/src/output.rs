@@ -15,24 +15,32 @@ use crate::{args::Format, shutdown::Shutdown};
 use rustyline::ExternalPrinter;
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 /// Lines that may wait for the writer; then who says more waits.
 const QUEUE: usize = 1024;
 /// Lines that are written at once.
 const BATCH_BYTES: usize = 64 << 10;
 /// How long the end of the program waits for a reader who does not read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Where everything is said. Clones say it in the same place.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     format: Format,
     lines: mpsc::Sender<Line>,
+    /// Whether the program is about to end, and waits no longer for a reader who does not read.
+    hurried: Arc<AtomicBool>,
 }
 
 /// What the writer is told.
@@ -65,7 +73,29 @@ impl Output {
                 }
             })
             .expect("the system has room for one more thread");
-        Self { format, lines }
+        Self { format, lines, hurried: Arc::default() }
+    }
+
+    /// What is said for people, for a test to read.
+    #[cfg(test)]
+    pub(crate) fn captured() -> (Self, std::sync::mpsc::Receiver<String>) {
+        let (lines, mut queue) = mpsc::channel(QUEUE);
+        let (tell, said) = std::sync::mpsc::channel();
+        let (hurried, format) = (Arc::default(), Format::Human);
+        thread::spawn(move || {
+            while let Some(line) = queue.blocking_recv() {
+                match line {
+                    Line::Out(text) | Line::Err(text) => drop(tell.send(text)),
+                    Line::Flush(done) => drop(done.send(())),
+                }
+            }
+        });
+        (Self { format, lines, hurried }, said)
+    }
+
+    /// From now on nothing waits long for who does not read: the program is about to end.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
     }
 
     /// Whether this is for people.
@@ -82,8 +112,7 @@ impl Output {
             }
             Format::Human => Line::Out(human::describe(&report)),
         };
-        // Nobody reads any more: the shutdown is under way.
-        let _ = self.lines.send(line).await;
+        self.send(line).await;
     }
 
     /// Says that something could not be done: what, why, and what to do.
@@ -94,13 +123,21 @@ impl Output {
     /// Says something that only people care about.
     pub(crate) async fn note(&self, text: impl AsRef<str>) {
         if self.is_human() {
-            let _ = self.lines.send(Line::Out(escape_lines(text.as_ref()))).await;
+            self.send(Line::Out(escape_lines(text.as_ref()))).await;
+        }
+    }
+
+    /// Answers a command.
+    pub(crate) async fn answer(&self, answer: Result<String, String>) {
+        match answer {
+            Ok(text) => self.note(text).await,
+            Err(reason) => self.error(reason).await,
         }
     }
 
     /// Says something on the side: a warning, or help that no script reads.
     pub(crate) async fn aside(&self, text: impl AsRef<str>) {
-        let _ = self.lines.send(Line::Err(escape_lines(text.as_ref()))).await;
+        self.send(Line::Err(escape_lines(text.as_ref()))).await;
     }
 
     /// Says what is no event, but worth a line: a link that broke, the help that was asked for.
@@ -115,14 +152,22 @@ impl Output {
     /// Waits until everything said so far has been written.
     pub(crate) async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        if self.lines.send(Line::Flush(done)).await.is_ok() {
+        self.send(Line::Flush(done)).await;
+        if self.hurried.load(Ordering::Relaxed) {
+            let _ = timeout(LAST_WORDS, written).await;
+        } else {
+            // An error says that the writer is gone: then nothing more will be written.
             let _ = written.await;
         }
     }
 
-    /// Waits a moment for the rest to be written, at the end of the program.
-    pub(crate) async fn finish(&self) {
-        let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
+    async fn send(&self, line: Line) {
+        // An error says that nobody reads any more: the shutdown is under way.
+        if self.hurried.load(Ordering::Relaxed) {
+            let _ = self.lines.send_timeout(line, LAST_WORDS).await;
+        } else {
+            let _ = self.lines.send(line).await;
+        }
     }
 
     /// A place for log lines that prints them above the line that is being typed.
@@ -247,7 +292,8 @@ mod tests {
     #[tokio::test]
     async fn a_log_keeps_its_lines_whole() {
         let (lines, mut queue) = mpsc::channel(4);
-        let mut log = Output { format: Format::Human, lines }.log();
+        let output = Output { format: Format::Human, lines, hurried: Arc::default() };
+        let mut log = output.log();
         log.write_all(b"one\nt").unwrap();
         log.write_all(b"wo\n").unwrap();
         for expected in ["one", "two"] {

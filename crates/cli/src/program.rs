@@ -11,11 +11,16 @@ use crate::{
 };
 use roundelay::{Builder, Events, Node, NodeId, StartError};
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
-use tokio::time::timeout;
+use tokio::{
+    net::lookup_host,
+    time::{sleep, timeout},
+};
 
 /// How long the orderly way out may take: with what is written before and after it, less than the
 /// promised 5 s.
 const LEAVE: Duration = Duration::from_millis(4200);
+/// How long it may take before that is said.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long the resolver may take for a warning that nobody waits for.
 const RESOLVE: Duration = Duration::from_secs(3);
 
@@ -28,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) output: Output,
     /// The wish to end.
     pub(crate) shutdown: Shutdown,
+    /// Whether the node has stopped, which nobody asked for.
+    pub(crate) stopped: bool,
 }
 
 impl Stage {
@@ -36,7 +43,7 @@ impl Stage {
         &mut self,
         questions: impl AsyncFnOnce(&mut Input, &Output) -> Result<Option<T>, Usage>,
     ) -> Result<Option<T>, Usage> {
-        let Self { input, output, shutdown } = self;
+        let Self { input, output, shutdown, .. } = self;
         tokio::select! {
             answers = questions(input, output) => answers,
             () = shutdown.requested() => Ok(None),
@@ -71,17 +78,35 @@ impl Stage {
         self.output.report(ready).await;
         if address.ip().to_canonical().is_loopback() {
             let others = peers.list().iter().filter(|peer| peer.name != own.name).cloned();
-            tokio::spawn(warn_if_unreachable(name.into(), others.collect(), self.output.clone()));
+            let (name, others) = (name.to_owned(), others.collect::<Vec<_>>());
+            let output = self.output.clone();
+            tokio::spawn(async move {
+                if let Some(warning) = unreachable_warning(&name, &others).await {
+                    output.aside(warning).await;
+                }
+            });
         }
         Ok((node, events))
     }
 
-    /// Leaves in order, and lets everything that has been said be written.
-    pub(crate) async fn leave(&self, node: &Node) {
-        if timeout(LEAVE, node.leave()).await.is_err() {
+    /// Leaves in order. It is an error if the node had stopped before.
+    pub(crate) async fn leave(&self, node: &Node) -> anyhow::Result<()> {
+        let leave = timeout(LEAVE, node.leave());
+        tokio::pin!(leave);
+        let left = tokio::select! {
+            left = &mut leave => left,
+            () = sleep(PATIENCE) => {
+                self.output.note("leaving…").await;
+                leave.await
+            }
+        };
+        if left.is_err() {
             tracing::warn!("left without waiting for the others any longer");
         }
-        self.output.finish().await;
+        if self.stopped {
+            anyhow::bail!("the node has stopped by itself, which is a defect; start it anew");
+        }
+        Ok(())
     }
 }
 
@@ -130,24 +155,22 @@ fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error
     Usage(text).into()
 }
 
-/// Warns if this node listens on loopback while others live elsewhere: they cannot reach it.
-async fn warn_if_unreachable(name: String, others: Vec<Peer>, output: Output) {
-    for peer in others {
-        let address = peer.address.to_string();
-        let Ok(Ok(found)) = timeout(RESOLVE, tokio::net::lookup_host(address)).await else {
+/// A warning if others live elsewhere than on this machine: they cannot reach who listens on
+/// loopback.
+async fn unreachable_warning(name: &str, others: &[Peer]) -> Option<String> {
+    for Peer { name: other, address } in others {
+        let Ok(Ok(found)) = timeout(RESOLVE, lookup_host(address.to_string())).await else {
             continue;
         };
         let ips: Vec<IpAddr> = found.map(|found| found.ip().to_canonical()).collect();
         if !ips.is_empty() && !ips.iter().any(IpAddr::is_loopback) {
-            let (other, address) = (&peer.name, &peer.address);
-            let warning = format!(
+            return Some(format!(
                 "warning: {name} listens on loopback, where {other} ({address}) cannot reach it; \
                  give {name} an address of the network, or add --listen"
-            );
-            output.aside(warning).await;
-            return;
+            ));
         }
     }
+    None
 }
 
 /// The peers of a node and their states, to say each change once.
@@ -176,12 +199,12 @@ impl PeerBook {
         Self { peers: peers.collect() }
     }
 
-    /// Notes a peer's state, and says so if it is news.
-    pub(crate) async fn note(&mut self, id: NodeId, state: PeerState, output: &Output) {
-        if let Some(entry) = self.peers.get_mut(&id)
-            && entry.state.replace(state) != Some(state)
-        {
-            output.report(Report::Peer { name: entry.name.clone(), state }).await;
+    /// Notes a peer's state, and says so if it is news. A peer that is not in the file has only
+    /// the name that it gives itself.
+    pub(crate) async fn note(&mut self, id: NodeId, name: &str, state: PeerState, output: &Output) {
+        let before = self.peers.get_mut(&id).and_then(|entry| entry.state.replace(state));
+        if before != Some(state) {
+            output.report(Report::Peer { name: name.to_owned(), state }).await;
         }
     }
 
@@ -202,6 +225,11 @@ impl PeerBook {
     /// Whether anything has been heard of this peer, and it is there.
     pub(crate) fn is_up(&self, id: NodeId) -> bool {
         self.peers.get(&id).is_some_and(|entry| entry.state == Some(PeerState::Up))
+    }
+
+    /// Whether anybody is there.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.peers.values().any(|entry| entry.state == Some(PeerState::Up))
     }
 
     /// All peers with their addresses; `pushed` adds what gossip knows of them.
@@ -247,6 +275,37 @@ mod tests {
         }
         let system = StartError::System(io::ErrorKind::OutOfMemory.into());
         assert!(!start_error(system, "p1", &listen).is::<Usage>());
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_reached_is_warned() {
+        let others = machines::parse("p2 127.0.0.1\np3 [::1]\n").unwrap();
+        assert_eq!(unreachable_warning("p1", &others).await, None);
+        // An address for documentation (RFC 5737): nothing is sent to it.
+        let others = machines::parse("p2 127.0.0.1\np3 192.0.2.1\n").unwrap();
+        let warning = unreachable_warning("p1", &others).await.unwrap();
+        assert!(warning.contains("where p3 (192.0.2.1:7464) cannot reach it"), "{warning}");
+    }
+
+    #[tokio::test]
+    async fn each_change_of_a_peer_is_said_once() {
+        let peers = crate::files::Peers::of(machines::parse("p1 a\np2 b\n").unwrap());
+        let mut book = PeerBook::new(&peers, "p1");
+        let (output, said) = Output::captured();
+        let (p2, p9) = (NodeId::from_name("p2"), NodeId::from_name("p9"));
+        assert!(!book.is_any_up());
+        for state in [PeerState::Up, PeerState::Up, PeerState::Down, PeerState::Left] {
+            book.note(p2, "p2", state, &output).await;
+        }
+        book.note(p9, "p9", PeerState::Up, &output).await;
+        assert!(!book.is_any_up());
+        assert_eq!(book.lines(|_| None)[0].state, PeerState::Left);
+        output.flush().await;
+        let next = || said.try_recv().ok();
+        for line in ["p2 is here", "p2 is gone", "p2 has left", "p9 is here"] {
+            assert_eq!(next().as_deref(), Some(line));
+        }
+        assert_eq!(next(), None);
     }
 
     #[test]

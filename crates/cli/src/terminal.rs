@@ -3,7 +3,7 @@
 use crate::output::Printer;
 use rustix::termios::{self, OptionalActions, Termios};
 use rustyline::{Config, DefaultEditor};
-use std::io;
+use std::io::{self, Write};
 
 /// The state of the terminal when the program began. A line editor changes it, and its thread
 /// may be in the middle of a line when the program ends.
@@ -34,9 +34,13 @@ impl Terminal {
 
     /// Gives it back.
     pub(crate) fn restore(&self) {
-        if let Some(found) = &self.found {
-            // A terminal that is gone needs nothing back.
+        let Some(found) = &self.found else { return };
+        let now = termios::tcgetattr(io::stdin());
+        if now.is_ok_and(|now| now.local_modes != found.local_modes) {
+            // Somebody was typing: what comes next begins below that. A terminal that is gone
+            // needs neither.
             let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, found);
+            let _ = writeln!(io::stdout());
         }
     }
 }

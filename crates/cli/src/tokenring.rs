@@ -73,8 +73,7 @@ pub(crate) async fn run(args: Tokenring, mut stage: Stage) -> anyhow::Result<()>
         ended: false,
     };
     ring.play(events).await;
-    ring.leave().await;
-    Ok(())
+    ring.leave().await
 }
 
 /// Asks for the names that no flag gave.
@@ -158,7 +157,7 @@ impl Ring {
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
-                None => return ControlFlow::Break(()),
+                None => return self.stopped(),
             },
             result = maybe(&mut self.starting) => self.on_started(result).await,
             grant = self.lock.granted(), if started => self.on_grant(grant).await,
@@ -172,6 +171,12 @@ impl Ring {
     /// Whether a command is pending that a script waits for.
     fn is_pending(&self) -> bool {
         self.starting.is_some() || matches!(self.lock, Lock::Waiting { .. })
+    }
+
+    /// The node has stopped, which nobody asked for.
+    fn stopped(&mut self) -> ControlFlow<()> {
+        self.stage.stopped = true;
+        ControlFlow::Break(())
     }
 
     async fn on_command(&mut self, command: Command) -> ControlFlow<()> {
@@ -286,8 +291,8 @@ impl Ring {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Peer { peer, state, .. } => {
-                self.book.note(peer, state.into(), &self.stage.output).await;
+            Event::Peer { peer, name, state } => {
+                self.book.note(peer, &name, state.into(), &self.stage.output).await;
             }
             Event::Founding(event) => self.on_founding(event).await,
             Event::Lock(tokenring::Event::Token { view, hop, from }) => {
@@ -298,7 +303,8 @@ impl Ring {
                 self.stage.output.report(self.book.waiting(&[peer])).await;
             }
             Event::Lock(tokenring::Event::MemberLeft(peer)) => {
-                self.book.note(peer, PeerState::Left, &self.stage.output).await;
+                let name = self.node.name_of(peer);
+                self.book.note(peer, &name, PeerState::Left, &self.stage.output).await;
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::Missed(count) => {
@@ -384,14 +390,15 @@ impl Ring {
     }
 
     /// Gives the lock back and leaves the ring.
-    async fn leave(mut self) {
+    async fn leave(mut self) -> anyhow::Result<()> {
+        self.stage.output.hurry();
         self.starting = None;
         if let Lock::Held(guard) = std::mem::replace(&mut self.lock, Lock::Free)
             && timeout(RELEASE, self.release(guard)).await.is_err()
         {
             tracing::warn!("left while the lock was still being released");
         }
-        self.stage.leave(&self.node).await;
+        self.stage.leave(&self.node).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! What people get wrong: each mistake is one clear error and exit code 2, and never a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod process;
 
 use process::{Dir, Ended, free_ports, run};
@@ -176,8 +178,6 @@ fn other_addresses_than_loopback_need_a_decision() {
     dir.write("machines.txt", "p1 192.0.2.1 7001\n");
     let args = ["tokenring", "--name", "p1", "--next", "p1", "--insecure"];
     refused(&dir, &args, "", "this machine does not have that address");
-    dir.write("machines.txt", "p1 no.such.host.invalid 7001\n");
-    refused(&dir, &args, "", "cannot find the address of no.such.host.invalid:7001");
 }
 
 #[test]

@@ -212,6 +212,8 @@ pub enum Command {
         /// What to say.
         payload: Bytes,
     },
+    /// Find out which of the own rumors somebody else has: see [`Status::unconfirmed`].
+    Confirm,
 }
 
 /// What the gossip reports.
@@ -221,7 +223,8 @@ pub enum Event {
     Heard {
         /// Whose.
         origin: Origin,
-        /// The name of its node.
+        /// The name of its node; or `#` and the node's id in 16 hex digits, if the record with its
+        /// name was not to be had.
         name: Name,
         /// Counts the origin's rumors, from 1.
         sequence: u64,
@@ -377,6 +380,7 @@ impl Protocol for Gossip {
             Input::Command(Command::Publish { ticket, payload }) => {
                 self.on_publish(ticket, payload, cx);
             }
+            Input::Command(Command::Confirm) => self.on_confirm(cx),
             Input::LinkUp(peer) => self.on_link_up(peer, cx),
             Input::LinkDown(peer) => self.on_link_down(peer, cx),
             // Nothing is appended here.
@@ -503,7 +507,8 @@ impl Gossip {
         last < u64::MAX && (origin != self.own || last < self.store.own_end())
     }
 
-    /// Emits a rumor of the application, or with a record all that were held until it came.
+    /// Emits a rumor of the application, or with a record all that were held until it came. (None,
+    /// if they were emitted without it.)
     fn emit_if_named(&mut self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
         match rumor.content {
             Content::Record { .. } => {
@@ -523,7 +528,7 @@ impl Gossip {
             return;
         };
         let (origin, sequence, hops) = (*origin, *sequence, *hops);
-        let name = self.store.name(origin).expect("only rumors with a record are emitted").clone();
+        let name = self.store.name(origin).expect("only rumors with a name are emitted").clone();
         cx.emit(Event::Heard { origin, name, sequence, hops, payload: payload.clone() });
     }
 }

@@ -261,6 +261,13 @@ impl Driver {
                 let history = self.node.order().into_iter().flat_map(|order| order.history(1));
                 drop(reply.send(history.cloned().collect()));
             }
+            Request::Unconfirmed { reply } => {
+                if self.shared.offers.gossip {
+                    self.command(Command::Gossip(gossip::Command::Confirm));
+                }
+                let status = self.node.gossip().map(gossip::Gossip::status);
+                let _ = reply.send(status.map_or(0, |status| status.unconfirmed));
+            }
             Request::Leave if self.phase == Phase::Running => {
                 self.incoming.sends.close();
                 self.incoming.publications.close();

@@ -176,6 +176,12 @@ impl Node {
         answer.await.unwrap_or(Err(PublishError::Stopped))
     }
 
+    /// How many of the rumors said here no neighbour is known to have; none once the node has
+    /// stopped. The neighbours are asked, so that a later call knows more.
+    pub async fn unconfirmed(&self) -> usize {
+        self.ask(|reply| Request::Unconfirmed { reply }).await.unwrap_or_default()
+    }
+
     /// The rumors that are heard from now on.
     pub fn subscribe(&self) -> Rumors {
         let rumors = &self.shared().rumors;

@@ -29,6 +29,8 @@ pub(crate) enum Request {
     Status { reply: oneshot::Sender<Status> },
     /// Look at the retained messages of the order.
     History { reply: oneshot::Sender<Vec<Delivery>> },
+    /// Ask the neighbours what they have, and say how many own rumors nobody is known to have.
+    Unconfirmed { reply: oneshot::Sender<usize> },
     /// Leave, then stop.
     Leave,
     /// Stop without leaving.

@@ -69,8 +69,8 @@ pub(crate) async fn run(args: DemoNode, stage: Stage) -> anyhow::Result<()> {
     worker.play(streams).await?;
     worker.rest.send_replace(true);
     worker.tasks.shutdown().await;
-    worker.stage.leave(&worker.node).await;
-    Ok(())
+    worker.stage.output.hurry();
+    worker.stage.leave(&worker.node).await
 }
 
 /// Parses `NAME=HOST:PORT,…`.
@@ -110,15 +110,15 @@ impl Worker {
                 },
                 event = events.next() => match event {
                     Some(event) => show_event(event, &self.stage.output).await,
-                    None => return Ok(()),
+                    None => anyhow::bail!("the node has stopped by itself"),
                 },
                 rumor = rumors.next() => match rumor {
                     Some(rumor) => show_rumor(rumor.context("too slow to hear")?, &self.stage.output).await,
-                    None => return Ok(()),
+                    None => anyhow::bail!("the node has stopped by itself"),
                 },
                 delivery = deliveries.next() => match delivery {
                     Some(delivery) => self.show_delivery(&delivery).await,
-                    None => return Ok(()),
+                    None => anyhow::bail!("the node has stopped by itself"),
                 },
                 Some(task) = self.tasks.join_next() => {
                     let part = task.context("a part of the work failed")??;

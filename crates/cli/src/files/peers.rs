@@ -151,14 +151,12 @@ impl<'a> Source<'a> {
             Err(_) => Host::parse(&text),
         };
         let host = parsed.map_err(|error| self.wrong(host, error))?;
-        match port.get().parse::<u16>() {
-            Ok(port @ 1..) => Ok(Address { host, port }),
-            _ => {
-                let reason =
-                    format!("{} is not a port; a port is a number from 1 to 65535", port.get());
-                Err(self.wrong(port, reason))
-            }
-        }
+        let text = port.get();
+        let Ok(number @ 1..=u16::MAX) = text.parse() else {
+            let reason = format!("{text} is not a port; a port is a number from 1 to 65535");
+            return Err(self.wrong(port, reason));
+        };
+        Ok(Address { host, port: number })
     }
 
     fn text(&self, value: &'a RawValue, what: &str) -> Result<String, Wrong> {

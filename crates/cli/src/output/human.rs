@@ -36,11 +36,10 @@ pub(super) fn describe(report: &Report) -> String {
         Report::Rumors { rumors } => list(rumors, "no rumors yet", describe_rumor),
         Report::Clock(clock) => describe_clock(clock),
         Report::Queue { waiting_for, messages } => {
-            let mut text = list(messages, "the queue is empty", describe_queued);
-            if let Some(name) = waiting_for {
-                text.push_str(&format!("\nthe first waits for {}", escape(name)));
-            }
-            text
+            let mut lines = vec![list(messages, "the queue is empty", describe_queued)];
+            let waits = |name: &String| format!("the first waits for {}", escape(name));
+            lines.extend(waiting_for.as_ref().map(waits));
+            lines.join("\n")
         }
         Report::History { messages } => list(messages, "no messages yet", describe_message),
         Report::Progress { seconds, grants, rumors, messages, violations } => format!(
@@ -104,7 +103,13 @@ fn describe_peer(peer: &PeerLine) -> String {
         Some(true) => ", gets rumors from here",
         Some(false) => ", gets digests from here",
     };
-    format!("{} ({address}) {}{role}", escape(name), state_words(*state))
+    let state = match state {
+        PeerState::Up => "is here",
+        PeerState::Down => "is not here",
+        PeerState::Suspect => "is silent",
+        PeerState::Left => "has left",
+    };
+    format!("{} ({address}) {state}{role}", escape(name))
 }
 
 fn describe_ring(members: &[String], started: bool, next: &str) -> String {

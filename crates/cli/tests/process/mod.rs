@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod proxy;
+
 use serde_json::Value;
 use std::{
     fs,
@@ -12,7 +14,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        atomic::{AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread::{self, JoinHandle},
@@ -85,6 +88,8 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     lines: Receiver<(Instant, String)>,
     stderr: Option<JoinHandle<String>>,
+    /// Whether its output is left unread.
+    unread: Arc<AtomicBool>,
     /// Everything that it has written to stdout so far and that was read, with the time.
     pub(crate) seen: Vec<(Instant, Value)>,
 }
@@ -99,8 +104,13 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let (send, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
+        let unread = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&unread);
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
+                while stop.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(10));
+                }
                 if send.send((Instant::now(), line)).is_err() {
                     return;
                 }
@@ -114,7 +124,7 @@ impl Process {
         });
         let stdin = child.stdin.take();
         let name = args.join(" ");
-        Self { name, child, stdin, lines, stderr: Some(stderr), seen: Vec::new() }
+        Self { name, child, stdin, lines, stderr: Some(stderr), unread, seen: Vec::new() }
     }
 
     /// Writes lines to its standard input.
@@ -127,6 +137,22 @@ impl Process {
     /// Ends its standard input.
     pub(crate) fn end_input(&mut self) {
         self.stdin = None;
+    }
+
+    /// Reads no more of its output, as `head` does when it has enough.
+    pub(crate) fn close_output(&mut self) {
+        let (_, nothing) = channel();
+        self.lines = nothing;
+    }
+
+    /// Reads no more of its output, but leaves it open, or goes on.
+    pub(crate) fn leave_unread(&mut self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// The next line of its output; none at its end.
@@ -166,17 +192,39 @@ impl Process {
         self.wait(kind, |event| event["event"] == kind)
     }
 
-    /// Reads on to the first event about this peer.
+    /// Reads on until there has been an event of this kind, and returns the first one.
+    pub(crate) fn first(&mut self, kind: &str) -> Value {
+        self.read_until(kind, |process| !process.all(kind).is_empty());
+        self.all(kind)[0].clone()
+    }
+
+    /// Reads on until the last event about this peer says this.
     pub(crate) fn wait_peer(&mut self, name: &str, state: &str) {
-        self.wait(&format!("{name} {state}"), |event| {
-            event["event"] == "peer" && event["name"] == name && event["state"] == state
+        self.read_until(&format!("{name} {state}"), |process| {
+            let about = process.all("peer").into_iter().rfind(|event| event["name"] == name);
+            about.is_some_and(|event| event["state"] == state)
         });
+    }
+
+    /// The next event that has been written by now.
+    pub(crate) fn poll(&mut self) -> Option<Value> {
+        let (at, line) = self.lines.try_recv().ok()?;
+        let event: Value = serde_json::from_str(&line).unwrap();
+        self.seen.push((at, event.clone()));
+        Some(event)
     }
 
     /// Reads everything that has been written by now.
     pub(crate) fn drain(&mut self) {
-        while let Ok((at, line)) = self.lines.try_recv() {
-            self.seen.push((at, serde_json::from_str(&line).unwrap()));
+        while self.poll().is_some() {}
+    }
+
+    /// Reads for so long.
+    pub(crate) fn listen(&mut self, span: Duration) {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            self.drain();
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -188,6 +236,16 @@ impl Process {
     /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Reads on until `done` holds for what has been read.
+    pub(crate) fn read_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !done(self) {
+            if self.next(deadline).is_none() {
+                self.give_up(&format!("ended without {what}"));
+            }
+        }
     }
 
     /// Sends a signal, as `kill -NAME` does.
@@ -248,6 +306,27 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a process for each name, all in `dir`, with arguments that depend on the name.
+pub(crate) fn start_all<const N: usize>(
+    dir: &Dir,
+    names: [&str; N],
+    args: impl Fn(&str) -> Vec<String>,
+) -> [Process; N] {
+    let mut processes = names.map(|name| {
+        let args = args(name);
+        Process::start(dir, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    for process in &mut processes {
+        process.wait_for("ready");
+    }
+    processes
+}
+
+/// The same arguments as owned texts.
+pub(crate) fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
 /// What a process that ended by itself has left behind.

@@ -191,11 +191,7 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
             lock: to_lock_name(&pass.lock)?,
             token: to_token(required(pass.token, "token")?)?,
         },
-        Body::PassAck(ack) => {
-            check(ack.also.windows(2).all(|pair| pair[0] < pair[1]), "acknowledgement")?;
-            check(ack.also.first().is_none_or(|first| *first > ack.up_to), "acknowledgement")?;
-            Core::PassAck { up_to: ack.up_to, also: ack.also }
-        }
+        Body::PassAck(received) => Core::PassAck(to_received(received)?),
         Body::Request(asked) => {
             let (lock, requester, number, hops) = to_request(&asked)?;
             Core::Request { lock, requester, number, hops }
@@ -216,10 +212,22 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
         Body::Answer(answer) => {
             Core::Answer { lock: to_lock_name(&answer.lock)?, known: answer.known }
         }
-        Body::Left(member) => Core::Left { member: to_position(member)? },
+        Body::Left(left) => {
+            check(left.received.len() <= MEMBERS_MAX, "vector")?;
+            let received = left.received.into_iter().map(to_received);
+            let received = received.collect::<Checked<_>>()?;
+            Core::Left { member: to_position(left.member)?, received }
+        }
         Body::LeftAck(member) => Core::LeftAck { member: to_position(member)? },
     };
     Ok(Some(tokenring::Message { view: message.view, body }))
+}
+
+fn to_received(received: v1::Received) -> Checked<tokenring::Received> {
+    let v1::Received { up_to, also } = received;
+    check(also.windows(2).all(|pair| pair[0] < pair[1]), "acknowledgement")?;
+    check(also.first().is_none_or(|first| *first > up_to), "acknowledgement")?;
+    Ok(tokenring::Received { up_to, also })
 }
 
 fn to_token(token: v1::Token) -> Checked<tokenring::Token> {
