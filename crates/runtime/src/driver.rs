@@ -14,9 +14,8 @@ pub(crate) use start::start;
 
 use crate::{
     gossip::Rumor,
-    multicast::SendError,
     node::{Event, Installed},
-    request::{Incoming, Publish, Request, Send, SendReply},
+    request::{Incoming, Publish, Request, Send},
     shared::Shared,
     transport::{
         LinkEvent,
@@ -50,8 +49,10 @@ use tokio::{
 
 /// A batch ends after so many inputs even if more wait.
 const BATCH: usize = 256;
-/// How long the protocols may take to leave.
-const LEAVE: Duration = Duration::from_millis(2_800);
+/// How long a leaving node may take for what the application had sent before.
+const EMPTY: Duration = Duration::from_millis(800);
+/// How long the protocols may then take to leave.
+const LEAVE: Duration = Duration::from_secs(2);
 /// How long what waits for the links may take to be sent when the node stops.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long all connections may then take to end.
@@ -82,6 +83,8 @@ const SOURCES: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
+    /// Until all that the application had sent is under way, or until this time.
+    Emptying(Time),
     /// Until everything is handed over, or until this time.
     Leaving(Time),
     /// Nothing more is done.
@@ -203,7 +206,11 @@ impl Driver {
 
     /// Sends wait for the group to be started, and for the window of the order.
     fn accepts_sends(&self) -> bool {
-        (self.started && self.node.accepts_sends()) || self.phase != Phase::Running
+        match self.phase {
+            Phase::Running | Phase::Emptying(_) => self.started && self.node.accepts_sends(),
+            // They are refused.
+            Phase::Leaving(_) | Phase::Over => true,
+        }
     }
 
     fn on_wakeup(&mut self, wakeup: Wakeup) {
@@ -216,7 +223,7 @@ impl Driver {
             Wakeup::Link(event) => self.on_link(event),
             Wakeup::Peer(from_peer) => self.on_peer(from_peer),
             Wakeup::Send(send) => self.on_send(send),
-            Wakeup::Publish(Publish { payload, reply }) => {
+            Wakeup::Publish(Publish { payload, reply, .. }) => {
                 let ticket = self.shared.ticket();
                 self.replies.await_publication(ticket, reply);
                 self.command(Command::Gossip(gossip::Command::Publish { ticket, payload }));
@@ -262,8 +269,9 @@ impl Driver {
                 let _ = reply.send(status.map_or(0, |status| status.unconfirmed));
             }
             Request::Leave if self.phase == Phase::Running => {
-                self.phase = Phase::Leaving(self.now + LEAVE);
-                self.command(Command::Leave);
+                self.incoming.sends.close();
+                self.incoming.publications.close();
+                self.phase = Phase::Emptying(self.now + EMPTY);
             }
             Request::Leave => {}
             Request::Stop => self.on_stop(),
@@ -277,22 +285,19 @@ impl Driver {
         }
     }
 
-    fn on_send(&mut self, Send { payload, reply }: Send) {
+    fn on_send(&mut self, send: Send) {
         let ticket = self.shared.ticket();
-        if !self.started {
-            // It leaves before the group was started: this message never gets a place.
-            match reply {
-                SendReply::Accepted(reply) => drop(reply.send(Err(SendError::Leaving))),
-                SendReply::Placed(reply) => drop(reply.send(Err(SendError::Leaving))),
-            }
-            return;
+        if let Some(placed) = send.placed {
+            self.replies.await_place(ticket, placed);
         }
-        match reply {
-            SendReply::Accepted(reply) => self.replies.begin_accept(ticket, reply),
-            SendReply::Placed(reply) => self.replies.await_place(ticket, reply),
+        if self.started {
+            let payload = send.payload;
+            self.command(Command::Order(multicast::Command::Send { ticket, payload }));
+        } else {
+            // It leaves before the group was started.
+            let reason = multicast::Refusal::Leaving;
+            self.replies.send_refused(ticket, reason, &self.shared.limits);
         }
-        self.command(Command::Order(multicast::Command::Send { ticket, payload }));
-        self.replies.end_accept();
     }
 
     /// The application has read something, or has come or gone.
@@ -489,9 +494,19 @@ impl Driver {
         while let Some(timer) = self.timers.take_due(now) {
             self.input(Input::Timer(timer));
         }
-        if matches!(self.phase, Phase::Leaving(deadline) if deadline <= now) {
-            self.phase = Phase::Over;
+        match self.phase {
+            Phase::Emptying(deadline) if deadline <= now || self.is_emptied() => {
+                self.phase = Phase::Leaving(now + LEAVE);
+                self.command(Command::Leave);
+            }
+            Phase::Leaving(deadline) if deadline <= now => self.phase = Phase::Over,
+            _ => {}
         }
+    }
+
+    /// Whether nothing of the application waits that could be sent.
+    fn is_emptied(&self) -> bool {
+        (self.incoming.sends.is_empty() || !self.started) && self.incoming.publications.is_empty()
     }
 
     /// The batch boundary: the timers that wait for it fire, and the links take what is for them.
@@ -507,7 +522,7 @@ impl Driver {
     /// Sets the alarm for the next deadline.
     fn arm(&mut self) {
         let leaving = match self.phase {
-            Phase::Leaving(deadline) => Some(deadline),
+            Phase::Emptying(deadline) | Phase::Leaving(deadline) => Some(deadline),
             Phase::Running | Phase::Over => None,
         };
         if let Some(next) = self.timers.next().into_iter().chain(leaving).min() {
