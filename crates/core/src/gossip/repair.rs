@@ -19,7 +19,8 @@ pub(super) const FIRST_WAIT: Duration = Duration::from_millis(50);
 const WAIT_MIN: Duration = Duration::from_millis(20);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long an answer is waited for before anything is measured, and the bounds of it.
+/// How long an answer is waited for before anything is measured, and the bounds of it. The upper one
+/// also holds for repeated questions, of which each waits twice as long as the one before.
 pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(200);
 const PATIENCE_MIN: Duration = Duration::from_millis(50);
 const PATIENCE_MAX: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ impl Gossip {
         self.push_lag.bound(WAIT_MIN, WAIT_MAX)
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.answer_lag.bound(PATIENCE_MIN, PATIENCE_MAX)
     }
 
@@ -149,7 +150,7 @@ impl Gossip {
             let lazy = self.neighbors.get(&peer).is_some_and(|neighbor| !neighbor.eager);
             grafted = lazy.then_some(peer).or(grafted);
         }
-        let due = now + self.patience() * (1 << lack.attempts.min(3));
+        let due = now + (self.patience() * (1 << lack.attempts.min(3))).min(PATIENCE_MAX);
         self.lacking.ask(origin, first, Lack { last: end, grafted, ..lack }, peer, (now, due));
         end
     }

@@ -307,6 +307,48 @@ fn what_is_announced_and_does_not_come_is_asked_for() {
 }
 
 #[test]
+fn the_answers_to_repeated_questions_are_not_measured() {
+    let mut one = One::tree(&[1]);
+    let want = |n| send(1, Message::Want(vec![range(n, 0, 0)]));
+    one.message(1, digest(vec![have(8, 1)], false));
+    assert!(one.timer(Timer::Want, 0).contains(&want(8)));
+    one.now += Duration::from_millis(100);
+    one.message(1, digest(vec![have(9, 1)], false));
+    assert!(one.timer(Timer::Want, 0).contains(&want(9)));
+    // The first one is taken as lost while the second one is still open.
+    assert!(one.timer(Timer::Want, 100).contains(&want(8)));
+    let patience = one.gossip.patience();
+    one.now += Duration::from_secs(1);
+    one.message(1, Message::Rumor(record(9, 1)));
+    assert_eq!(one.gossip.status().repaired, 1);
+    assert_eq!(one.gossip.patience(), patience);
+}
+
+#[test]
+fn repeated_questions_wait_longer_but_not_for_ever() {
+    let mut one = One::tree(&[1]);
+    for n in 2..7 {
+        // Slow answers: patience has reached its upper bound after these.
+        one.message(1, digest(vec![have(n, 1)], false));
+        one.timer(Timer::Want, 0);
+        one.now += Duration::from_secs(n as u64 % 2);
+        one.message(1, Message::Rumor(record(n, 1)));
+    }
+    one.message(1, digest(vec![have(9, 1)], false));
+    one.timer(Timer::Want, 0);
+    let mut waits = Vec::new();
+    while one.gossip.status().missing > 0 {
+        let after =
+            one.gossip.lacking.next_due().expect("it is asked for").since(Time::ZERO + one.now);
+        waits.push(after);
+        one.now += after;
+        one.input(Input::Timer(Timer::Want));
+    }
+    assert_eq!(waits.len(), 8, "{waits:?}");
+    assert!(waits.is_sorted() && waits[7] == Duration::from_secs(2), "{waits:?}");
+}
+
+#[test]
 fn impatience_does_not_change_the_tree() {
     let mut one = One::tree(&[1, 2]);
     one.message(1, Message::Rumor(record(9, 1)));
