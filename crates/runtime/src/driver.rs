@@ -4,6 +4,7 @@
 //! gives the core its inputs, and performs the effects in their order. The streams of the peers
 //! are polled right here, so a message passes through no channel and no other task on its way.
 
+mod emitted;
 mod lines;
 mod links;
 mod replies;
@@ -13,8 +14,6 @@ mod timers;
 pub(crate) use start::start;
 
 use crate::{
-    gossip::Rumor,
-    node::{Event, Installed},
     request::{Incoming, Publish, Request, Send},
     shared::Shared,
     transport::{
@@ -28,8 +27,7 @@ use lines::Lines;
 use links::Links;
 use replies::Replies;
 use roundelay_core::{
-    Context, Effect, Input, NodeId, Protocol as _, Rng, Time, detector, founding, gossip,
-    multicast::{self, DELIVERY_OVERHEAD},
+    Context, Effect, Input, NodeId, Protocol as _, Rng, Time, gossip, multicast,
     node::{self, Command, Message, Node, Timer},
     tokenring,
 };
@@ -119,9 +117,18 @@ struct Driver {
     reading: bool,
     /// Delivered bytes that count as read, because nobody reads.
     unclaimed: usize,
+    told: Told,
     lines: Lines,
     /// Messages of kinds that only a newer version knows.
     unknown: u64,
+}
+
+/// What was told since the readers were woken last.
+#[derive(Debug, Default)]
+struct Told {
+    events: bool,
+    rumors: bool,
+    deliveries: bool,
 }
 
 /// What ends with the driver, in this order.
@@ -309,6 +316,7 @@ impl Driver {
                 // Counted as read when it was delivered.
                 self.shared.unread.push(delivery.clone(), 0);
             }
+            self.told.deliveries = true;
         }
         if !reads && self.reading {
             bytes += self.shared.unread.clear();
@@ -404,89 +412,6 @@ impl Driver {
         self.effects = effects;
     }
 
-    fn on_event(&mut self, event: node::Event) {
-        match event {
-            node::Event::Peer { peer, state } => self.on_peer_state(peer, state),
-            node::Event::Founding(event) => self.on_founding(event),
-            node::Event::Lock(event) => self.on_lock(event),
-            node::Event::Order(event) => self.on_order(event),
-            node::Event::Gossip(event) => self.on_gossip(event),
-            node::Event::LeaveDone => self.phase = Phase::Over,
-        }
-    }
-
-    fn on_peer_state(&self, peer: NodeId, state: detector::State) {
-        let name = self.shared.name_of(peer);
-        self.shared.events.push(&Event::Peer { peer, name, state }, 0);
-    }
-
-    fn on_founding(&mut self, event: founding::Event) {
-        match &event {
-            founding::Event::Installed { view, founder } => {
-                view.members.iter().for_each(|member| self.shared.learn(&member.name));
-                let founder = view.members[*founder].name.clone();
-                let installed = Installed { view: view.clone(), founder };
-                self.started = true;
-                self.shared.installed.send_replace(Some(view.clone()));
-                self.replies.installed(&installed);
-            }
-            // Who asked for the start tells its user.
-            founding::Event::Refused(error) if self.replies.start_refused(error) => return,
-            _ => {}
-        }
-        self.shared.events.push(&Event::Founding(event), 0);
-    }
-
-    fn on_lock(&mut self, event: tokenring::Event) {
-        use tokenring::Event as Lock;
-        match event {
-            Lock::Granted { ticket, fence, .. } => self.replies.granted(ticket, fence),
-            Lock::Released { ticket, .. } => self.replies.released(ticket),
-            Lock::Refused { ticket, reason, .. } => self.replies.lock_refused(ticket, reason),
-            event => self.shared.events.push(&Event::Lock(event), 0),
-        }
-    }
-
-    fn on_order(&mut self, event: multicast::Event) {
-        use multicast::Event as Order;
-        match event {
-            Order::Delivered(delivery) => {
-                let bytes = delivery.payload.len() + DELIVERY_OVERHEAD;
-                if self.reading {
-                    self.shared.unread.push(delivery, bytes);
-                } else {
-                    self.unclaimed += bytes;
-                }
-            }
-            Order::Sent { ticket, position } => self.replies.sent(ticket, position),
-            Order::Refused { ticket, reason } => {
-                self.replies.send_refused(ticket, reason, &self.shared.limits);
-            }
-            event => self.shared.events.push(&Event::Order(event), 0),
-        }
-    }
-
-    fn on_gossip(&mut self, event: gossip::Event) {
-        match event {
-            gossip::Event::Heard { origin, name, sequence, hops, payload } => {
-                self.shared.learn(&name);
-                let bytes = payload.len();
-                let (origin, life) = (name.to_string(), origin.life);
-                let rumor = Rumor { origin, life, sequence, hops, payload };
-                self.shared.rumors.push(&rumor, bytes);
-            }
-            gossip::Event::Published { ticket, sequence } => {
-                self.replies.published(ticket, sequence);
-            }
-            gossip::Event::Refused { ticket, reason } => {
-                self.replies.publish_refused(ticket, reason, &self.shared.limits);
-            }
-            gossip::Event::NeighborUp(peer) => {
-                self.shared.events.push(&Event::NeighborUp(peer), 0);
-            }
-        }
-    }
-
     /// Fires what is due.
     fn fire_due(&mut self) {
         self.now = self.time();
@@ -509,7 +434,8 @@ impl Driver {
         (self.incoming.sends.is_empty() || !self.started) && self.incoming.publications.is_empty()
     }
 
-    /// The batch boundary: the timers that wait for it fire, and the links take what is for them.
+    /// The batch boundary: the timers that wait for it fire, the links take what is for them, and
+    /// the application what is for it.
     fn end_batch(&mut self) {
         self.now = self.time();
         for timer in self.timers.take_boundary() {
@@ -517,6 +443,16 @@ impl Driver {
         }
         self.inputs = 0;
         self.links.flush();
+        let told = std::mem::take(&mut self.told);
+        if told.deliveries {
+            self.shared.unread.wake();
+        }
+        if told.rumors {
+            self.shared.rumors.wake();
+        }
+        if told.events {
+            self.shared.events.wake();
+        }
     }
 
     /// Sets the alarm for the next deadline.
@@ -527,12 +463,6 @@ impl Driver {
         };
         if let Some(next) = self.timers.next().into_iter().chain(leaving).min() {
             self.alarm.set(self.epoch + next.since(Time::ZERO));
-        }
-    }
-
-    fn line(&mut self, line: String) {
-        if let Some(line) = self.lines.admit(line, self.now) {
-            self.shared.events.push(&Event::Link(line), 0);
         }
     }
 

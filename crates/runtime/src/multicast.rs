@@ -174,6 +174,11 @@ impl Unread {
         self.mailbox.push(delivery, bytes);
     }
 
+    /// Tells the reader that there is something to read.
+    pub(crate) fn wake(&self) {
+        self.mailbox.wake();
+    }
+
     /// Whether anyone reads.
     pub(crate) fn has_reader(&self) -> bool {
         self.readers.load(Ordering::Acquire) > 0
