@@ -223,7 +223,8 @@ pub enum Event {
     Heard {
         /// Whose.
         origin: Origin,
-        /// The name of its node.
+        /// The name of its node; or `#` and the node's id in 16 hex digits, if the record with its
+        /// name was not to be had.
         name: Name,
         /// Counts the origin's rumors, from 1.
         sequence: u64,
@@ -506,7 +507,8 @@ impl Gossip {
         last < u64::MAX && (origin != self.own || last < self.store.own_end())
     }
 
-    /// Emits a rumor of the application, or with a record all that were held until it came.
+    /// Emits a rumor of the application, or with a record all that were held until it came. (None,
+    /// if they were emitted without it.)
     fn emit_if_named(&mut self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
         match rumor.content {
             Content::Record { .. } => {
@@ -526,7 +528,7 @@ impl Gossip {
             return;
         };
         let (origin, sequence, hops) = (*origin, *sequence, *hops);
-        let name = self.store.name(origin).expect("only rumors with a record are emitted").clone();
+        let name = self.store.name(origin).expect("only rumors with a name are emitted").clone();
         cx.emit(Event::Heard { origin, name, sequence, hops, payload: payload.clone() });
     }
 }

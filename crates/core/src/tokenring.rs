@@ -98,12 +98,7 @@ pub enum Body {
         token: Token,
     },
     /// All passes with these numbers have arrived.
-    PassAck {
-        /// All numbers up to this one.
-        up_to: u64,
-        /// And these beyond.
-        also: Vec<u64>,
-    },
+    PassAck(Received),
     /// "I want this lock": sent after the token, recorded by everyone on the way (§5).
     Request {
         /// Which lock.
@@ -159,16 +154,28 @@ pub enum Body {
         /// The number; 0 if there never was one.
         last_pass: u64,
     },
-    /// "This member has left the ring." Repeated until acknowledged; anyone who knows may say so.
+    /// "This member has left the ring, and has received these passes." Repeated until
+    /// acknowledged; anyone who knows may say so.
     Left {
         /// Its position.
         member: u16,
+        /// Per position, the passes that it has received from there, for ever.
+        received: Vec<Received>,
     },
     /// "I know that this member has left."
     LeftAck {
         /// Its position.
         member: u16,
     },
+}
+
+/// The passes that have arrived over one link.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Received {
+    /// All numbers up to this one.
+    pub up_to: u64,
+    /// And these beyond.
+    pub also: Vec<u64>,
 }
 
 /// The timers of the lock.

@@ -4,6 +4,7 @@ use crate::{
     gossip::{Rumor, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
     mailbox::Mailbox,
     node::{Event, Events, Node, UNREAD_EVENTS_MAX},
+    wire::MESSAGE_BYTES_MAX,
 };
 use roundelay_core::{
     Name, NodeId, founding::Trigger, gossip::Strategy, id::NameError, tokenring::Mode,
@@ -173,6 +174,16 @@ pub enum StartError {
     /// A neighbour has no address.
     #[error("the neighbour {0} has no address")]
     UnknownNeighbor(String),
+    /// A limit cannot be kept.
+    #[error("the limit {name} is {value}: at most {max} is possible")]
+    Limit {
+        /// Which limit.
+        name: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// What is possible.
+        max: usize,
+    },
     /// The address to listen on cannot be resolved.
     #[error("cannot resolve {listen:?}: {source}")]
     Resolve {
@@ -385,7 +396,23 @@ impl Builder {
             Some(gossip) => Some((gossip.check(&name, &book)?, gossip.strategy)),
         };
         let Self { listen, insecure, limits, subscribed, .. } = self;
+        limits.check()?;
         Ok(Plan { name, listen, insecure, limits, book, group, gossip, subscribed })
+    }
+}
+
+impl Limits {
+    /// What travels in one piece has to fit into a message.
+    fn check(&self) -> Result<(), StartError> {
+        let max = MESSAGE_BYTES_MAX / 2;
+        for (name, value) in
+            [("rumor_bytes_max", self.rumor_bytes_max), ("fragment_bytes", self.fragment_bytes)]
+        {
+            if value > max {
+                return Err(StartError::Limit { name, value, max });
+            }
+        }
+        Ok(())
     }
 }
 

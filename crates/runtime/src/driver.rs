@@ -4,6 +4,7 @@
 //! gives the core its inputs, and performs the effects in their order. The streams of the peers
 //! are polled right here, so a message passes through no channel and no other task on its way.
 
+mod emitted;
 mod lines;
 mod links;
 mod replies;
@@ -13,10 +14,7 @@ mod timers;
 pub(crate) use start::start;
 
 use crate::{
-    gossip::Rumor,
-    multicast::SendError,
-    node::{Event, Installed},
-    request::{Incoming, Publish, Request, Send, SendReply},
+    request::{Incoming, Publish, Request, Send},
     shared::Shared,
     transport::{
         LinkEvent,
@@ -29,8 +27,7 @@ use lines::Lines;
 use links::Links;
 use replies::Replies;
 use roundelay_core::{
-    Context, Effect, Input, NodeId, Protocol as _, Rng, Time, detector, founding, gossip,
-    multicast::{self, DELIVERY_OVERHEAD},
+    Context, Effect, Input, NodeId, Protocol as _, Rng, Time, gossip, multicast,
     node::{self, Command, Message, Node, Timer},
     tokenring,
 };
@@ -50,8 +47,10 @@ use tokio::{
 
 /// A batch ends after so many inputs even if more wait.
 const BATCH: usize = 256;
-/// How long the protocols may take to leave.
-const LEAVE: Duration = Duration::from_millis(2_800);
+/// How long a leaving node may take for what the application had sent before.
+const EMPTY: Duration = Duration::from_millis(800);
+/// How long the protocols may then take to leave.
+const LEAVE: Duration = Duration::from_secs(2);
 /// How long what waits for the links may take to be sent when the node stops.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long all connections may then take to end.
@@ -82,6 +81,8 @@ const SOURCES: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
+    /// Until all that the application had sent is under way, or until this time.
+    Emptying(Time),
     /// Until everything is handed over, or until this time.
     Leaving(Time),
     /// Nothing more is done.
@@ -116,9 +117,18 @@ struct Driver {
     reading: bool,
     /// Delivered bytes that count as read, because nobody reads.
     unclaimed: usize,
+    told: Told,
     lines: Lines,
     /// Messages of kinds that only a newer version knows.
     unknown: u64,
+}
+
+/// What was told since the readers were woken last.
+#[derive(Debug, Default)]
+struct Told {
+    events: bool,
+    rumors: bool,
+    deliveries: bool,
 }
 
 /// What ends with the driver, in this order.
@@ -203,7 +213,11 @@ impl Driver {
 
     /// Sends wait for the group to be started, and for the window of the order.
     fn accepts_sends(&self) -> bool {
-        (self.started && self.node.accepts_sends()) || self.phase != Phase::Running
+        match self.phase {
+            Phase::Running | Phase::Emptying(_) => self.started && self.node.accepts_sends(),
+            // They are refused.
+            Phase::Leaving(_) | Phase::Over => true,
+        }
     }
 
     fn on_wakeup(&mut self, wakeup: Wakeup) {
@@ -216,7 +230,7 @@ impl Driver {
             Wakeup::Link(event) => self.on_link(event),
             Wakeup::Peer(from_peer) => self.on_peer(from_peer),
             Wakeup::Send(send) => self.on_send(send),
-            Wakeup::Publish(Publish { payload, reply }) => {
+            Wakeup::Publish(Publish { payload, reply, .. }) => {
                 let ticket = self.shared.ticket();
                 self.replies.await_publication(ticket, reply);
                 self.command(Command::Gossip(gossip::Command::Publish { ticket, payload }));
@@ -262,8 +276,9 @@ impl Driver {
                 let _ = reply.send(status.map_or(0, |status| status.unconfirmed));
             }
             Request::Leave if self.phase == Phase::Running => {
-                self.phase = Phase::Leaving(self.now + LEAVE);
-                self.command(Command::Leave);
+                self.incoming.sends.close();
+                self.incoming.publications.close();
+                self.phase = Phase::Emptying(self.now + EMPTY);
             }
             Request::Leave => {}
             Request::Stop => self.on_stop(),
@@ -277,22 +292,19 @@ impl Driver {
         }
     }
 
-    fn on_send(&mut self, Send { payload, reply }: Send) {
+    fn on_send(&mut self, send: Send) {
         let ticket = self.shared.ticket();
-        if !self.started {
-            // It leaves before the group was started: this message never gets a place.
-            match reply {
-                SendReply::Accepted(reply) => drop(reply.send(Err(SendError::Leaving))),
-                SendReply::Placed(reply) => drop(reply.send(Err(SendError::Leaving))),
-            }
-            return;
+        if let Some(placed) = send.placed {
+            self.replies.await_place(ticket, placed);
         }
-        match reply {
-            SendReply::Accepted(reply) => self.replies.begin_accept(ticket, reply),
-            SendReply::Placed(reply) => self.replies.await_place(ticket, reply),
+        if self.started {
+            let payload = send.payload;
+            self.command(Command::Order(multicast::Command::Send { ticket, payload }));
+        } else {
+            // It leaves before the group was started.
+            let reason = multicast::Refusal::Leaving;
+            self.replies.send_refused(ticket, reason, &self.shared.limits);
         }
-        self.command(Command::Order(multicast::Command::Send { ticket, payload }));
-        self.replies.end_accept();
     }
 
     /// The application has read something, or has come or gone.
@@ -304,6 +316,7 @@ impl Driver {
                 // Counted as read when it was delivered.
                 self.shared.unread.push(delivery.clone(), 0);
             }
+            self.told.deliveries = true;
         }
         if !reads && self.reading {
             bytes += self.shared.unread.clear();
@@ -399,89 +412,6 @@ impl Driver {
         self.effects = effects;
     }
 
-    fn on_event(&mut self, event: node::Event) {
-        match event {
-            node::Event::Peer { peer, state } => self.on_peer_state(peer, state),
-            node::Event::Founding(event) => self.on_founding(event),
-            node::Event::Lock(event) => self.on_lock(event),
-            node::Event::Order(event) => self.on_order(event),
-            node::Event::Gossip(event) => self.on_gossip(event),
-            node::Event::LeaveDone => self.phase = Phase::Over,
-        }
-    }
-
-    fn on_peer_state(&self, peer: NodeId, state: detector::State) {
-        let name = self.shared.name_of(peer);
-        self.shared.events.push(&Event::Peer { peer, name, state }, 0);
-    }
-
-    fn on_founding(&mut self, event: founding::Event) {
-        match &event {
-            founding::Event::Installed { view, founder } => {
-                view.members.iter().for_each(|member| self.shared.learn(&member.name));
-                let founder = view.members[*founder].name.clone();
-                let installed = Installed { view: view.clone(), founder };
-                self.started = true;
-                self.shared.installed.send_replace(Some(view.clone()));
-                self.replies.installed(&installed);
-            }
-            // Who asked for the start tells its user.
-            founding::Event::Refused(error) if self.replies.start_refused(error) => return,
-            _ => {}
-        }
-        self.shared.events.push(&Event::Founding(event), 0);
-    }
-
-    fn on_lock(&mut self, event: tokenring::Event) {
-        use tokenring::Event as Lock;
-        match event {
-            Lock::Granted { ticket, fence, .. } => self.replies.granted(ticket, fence),
-            Lock::Released { ticket, .. } => self.replies.released(ticket),
-            Lock::Refused { ticket, reason, .. } => self.replies.lock_refused(ticket, reason),
-            event => self.shared.events.push(&Event::Lock(event), 0),
-        }
-    }
-
-    fn on_order(&mut self, event: multicast::Event) {
-        use multicast::Event as Order;
-        match event {
-            Order::Delivered(delivery) => {
-                let bytes = delivery.payload.len() + DELIVERY_OVERHEAD;
-                if self.reading {
-                    self.shared.unread.push(delivery, bytes);
-                } else {
-                    self.unclaimed += bytes;
-                }
-            }
-            Order::Sent { ticket, position } => self.replies.sent(ticket, position),
-            Order::Refused { ticket, reason } => {
-                self.replies.send_refused(ticket, reason, &self.shared.limits);
-            }
-            event => self.shared.events.push(&Event::Order(event), 0),
-        }
-    }
-
-    fn on_gossip(&mut self, event: gossip::Event) {
-        match event {
-            gossip::Event::Heard { origin, name, sequence, hops, payload } => {
-                self.shared.learn(&name);
-                let bytes = payload.len();
-                let (origin, life) = (name.to_string(), origin.life);
-                let rumor = Rumor { origin, life, sequence, hops, payload };
-                self.shared.rumors.push(&rumor, bytes);
-            }
-            gossip::Event::Published { ticket, sequence } => {
-                self.replies.published(ticket, sequence);
-            }
-            gossip::Event::Refused { ticket, reason } => {
-                self.replies.publish_refused(ticket, reason, &self.shared.limits);
-            }
-            gossip::Event::NeighborUp(peer) => {
-                self.shared.events.push(&Event::NeighborUp(peer), 0);
-            }
-        }
-    }
-
     /// Fires what is due.
     fn fire_due(&mut self) {
         self.now = self.time();
@@ -489,12 +419,23 @@ impl Driver {
         while let Some(timer) = self.timers.take_due(now) {
             self.input(Input::Timer(timer));
         }
-        if matches!(self.phase, Phase::Leaving(deadline) if deadline <= now) {
-            self.phase = Phase::Over;
+        match self.phase {
+            Phase::Emptying(deadline) if deadline <= now || self.is_emptied() => {
+                self.phase = Phase::Leaving(now + LEAVE);
+                self.command(Command::Leave);
+            }
+            Phase::Leaving(deadline) if deadline <= now => self.phase = Phase::Over,
+            _ => {}
         }
     }
 
-    /// The batch boundary: the timers that wait for it fire, and the links take what is for them.
+    /// Whether nothing of the application waits that could be sent.
+    fn is_emptied(&self) -> bool {
+        (self.incoming.sends.is_empty() || !self.started) && self.incoming.publications.is_empty()
+    }
+
+    /// The batch boundary: the timers that wait for it fire, the links take what is for them, and
+    /// the application what is for it.
     fn end_batch(&mut self) {
         self.now = self.time();
         for timer in self.timers.take_boundary() {
@@ -502,22 +443,26 @@ impl Driver {
         }
         self.inputs = 0;
         self.links.flush();
+        let told = std::mem::take(&mut self.told);
+        if told.deliveries {
+            self.shared.unread.wake();
+        }
+        if told.rumors {
+            self.shared.rumors.wake();
+        }
+        if told.events {
+            self.shared.events.wake();
+        }
     }
 
     /// Sets the alarm for the next deadline.
     fn arm(&mut self) {
         let leaving = match self.phase {
-            Phase::Leaving(deadline) => Some(deadline),
+            Phase::Emptying(deadline) | Phase::Leaving(deadline) => Some(deadline),
             Phase::Running | Phase::Over => None,
         };
         if let Some(next) = self.timers.next().into_iter().chain(leaving).min() {
             self.alarm.set(self.epoch + next.since(Time::ZERO));
-        }
-    }
-
-    fn line(&mut self, line: String) {
-        if let Some(line) = self.lines.admit(line, self.now) {
-            self.shared.events.push(&Event::Link(line), 0);
         }
     }
 

@@ -55,3 +55,8 @@ pub use roundelay_core::{
     Life, Name, NodeId, View, detector::State as PeerState, founding::Trigger, gossip::Strategy,
     multicast::Delivery, tokenring::LockName, tokenring::Mode,
 };
+
+/// The README's example, compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

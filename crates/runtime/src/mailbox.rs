@@ -39,7 +39,8 @@ impl<T> Mailbox<T> {
         Self { state: Mutex::new(state), reader: AtomicWaker::new(), items_max, bytes_max }
     }
 
-    /// Adds an item that counts as `bytes`, and drops the oldest ones if there are too many.
+    /// Adds an item that counts as `bytes`, and drops the oldest ones if there are too many. The
+    /// reader hears of it with the next [`Mailbox::wake`]: once for many items.
     pub(crate) fn push(&self, item: T, bytes: usize) {
         let mut state = self.lock();
         if state.closed {
@@ -54,14 +55,17 @@ impl<T> Mailbox<T> {
             state.bytes -= bytes;
             state.missed += 1;
         }
-        drop(state);
+    }
+
+    /// Tells the reader that there is something to read.
+    pub(crate) fn wake(&self) {
         self.reader.wake();
     }
 
     /// Ends the stream behind what is in it.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.reader.wake();
+        self.wake();
     }
 
     /// Forgets everything that has not been read, and returns what it counted as.
@@ -156,6 +160,11 @@ impl<T: Clone> Subscribers<T> {
             }
             None => false,
         });
+    }
+
+    /// Tells all readers that there is something to read.
+    pub(crate) fn wake(&self) {
+        self.lock().open.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.wake());
     }
 
     /// Ends all streams.

@@ -4,7 +4,7 @@ use crate::{
     builder::Limits,
     mailbox::{Mailbox, Taken},
     node::Node,
-    request::{Send, SendReply},
+    request::Stopped,
     shared::Shared,
 };
 use bytes::Bytes;
@@ -67,23 +67,28 @@ impl Multicast {
     /// Sends a message and waits until it has its place in the order, which then never changes: a
     /// strict majority of the members has it. Returns that place, counted from 1.
     ///
-    /// Waits for the group to be started, and for the window. A caller that gives up before the
-    /// message is accepted has not sent it; afterwards it is sent all the same.
+    /// Waits for the group to be started, and for the window. A caller that gives up waiting may
+    /// have sent the message all the same.
     pub async fn send(&self, payload: impl Into<Bytes>) -> Result<u64, SendError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(payload.into(), SendReply::Placed(reply)).await?;
+        let (placed, answer) = oneshot::channel();
+        self.enqueue(payload.into(), Some(placed)).await?;
         answer.await.unwrap_or(Err(SendError::Stopped))
     }
 
-    /// Sends a message and returns as soon as it is accepted: it will be delivered unless this
-    /// node stops before another one has it.
+    /// Sends a message and returns as soon as this node has it: it gets its place behind all that
+    /// this node sent before, unless the node stops, or the group is never started. A node that
+    /// leaves takes its messages along.
+    ///
+    /// Waits when the node has too many messages that are not under way.
     pub async fn submit(&self, payload: impl Into<Bytes>) -> Result<(), SendError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(payload.into(), SendReply::Accepted(reply)).await?;
-        answer.await.unwrap_or(Err(SendError::Stopped))
+        self.enqueue(payload.into(), None).await
     }
 
-    async fn enqueue(&self, payload: Bytes, reply: SendReply) -> Result<(), SendError> {
+    async fn enqueue(
+        &self,
+        payload: Bytes,
+        placed: Option<oneshot::Sender<Result<u64, SendError>>>,
+    ) -> Result<(), SendError> {
         let shared = self.node.shared();
         if !shared.offers.order {
             return Err(SendError::NoOrder);
@@ -92,8 +97,8 @@ impl Multicast {
         if payload.len() > limit {
             return Err(SendError::TooLarge { limit });
         }
-        let sends = &self.node.requests().sends;
-        sends.send(Send { payload, reply }).await.map_err(|_| SendError::Stopped)
+        let sent = self.node.requests().send(payload, placed).await;
+        sent.map_err(|Stopped| SendError::Stopped)
     }
 }
 
@@ -167,6 +172,11 @@ impl Unread {
     /// Adds a message that counts as `bytes`: nothing if the core counts it as read already.
     pub(crate) fn push(&self, delivery: Delivery, bytes: usize) {
         self.mailbox.push(delivery, bytes);
+    }
+
+    /// Tells the reader that there is something to read.
+    pub(crate) fn wake(&self) {
+        self.mailbox.wake();
     }
 
     /// Whether anyone reads.

@@ -6,7 +6,7 @@ use crate::{
     lock::{self, Guard, LockError},
     mailbox::{Mailbox, Taken},
     multicast::{Deliveries, Multicast},
-    request::{Publish, Request, Requests, Stopped},
+    request::{Request, Requests, Stopped},
     shared::Shared,
 };
 use bytes::Bytes;
@@ -171,9 +171,8 @@ impl Node {
             return Err(PublishError::TooLarge { limit });
         }
         let (reply, answer) = oneshot::channel();
-        let publications = &self.requests().publications;
-        let sent = publications.send(Publish { payload, reply }).await;
-        sent.map_err(|_| PublishError::Stopped)?;
+        let published = self.requests().publish(payload, reply).await;
+        published.map_err(|Stopped| PublishError::Stopped)?;
         answer.await.unwrap_or(Err(PublishError::Stopped))
     }
 

@@ -11,8 +11,10 @@ use roundelay_core::{
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-/// How many requests may be on their way to the driver.
+/// How many requests of a kind may be on their way to the driver.
 const REQUESTS_MAX: usize = 1024;
+/// How many bytes of payloads of a kind may be on their way; one payload always may.
+const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 
 /// A request that needs no window.
 #[derive(Debug)]
@@ -39,16 +41,9 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Send {
     pub(crate) payload: Bytes,
-    pub(crate) reply: SendReply,
-}
-
-/// When a sender wants to hear of its message.
-#[derive(Debug)]
-pub(crate) enum SendReply {
-    /// As soon as it is accepted.
-    Accepted(oneshot::Sender<Result<(), SendError>>),
-    /// When it has its place in the order.
-    Placed(oneshot::Sender<Result<u64, SendError>>),
+    /// Who wants to know its place in the order.
+    pub(crate) placed: Option<oneshot::Sender<Result<u64, SendError>>>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// A rumor: taken only while the gossip accepts one.
@@ -56,6 +51,7 @@ pub(crate) enum SendReply {
 pub(crate) struct Publish {
     pub(crate) payload: Bytes,
     pub(crate) reply: oneshot::Sender<Result<u64, PublishError>>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The way to the driver.
@@ -67,8 +63,11 @@ pub(crate) struct Publish {
 pub(crate) struct Requests {
     queue: mpsc::UnboundedSender<(Request, Option<OwnedSemaphorePermit>)>,
     permits: Arc<Semaphore>,
-    pub(crate) sends: mpsc::Sender<Send>,
-    pub(crate) publications: mpsc::Sender<Publish>,
+    sends: mpsc::Sender<Send>,
+    publications: mpsc::Sender<Publish>,
+    /// The bytes that may be on their way, for each of the two.
+    send_room: Arc<Semaphore>,
+    publish_room: Arc<Semaphore>,
 }
 
 /// The driver's ends.
@@ -87,11 +86,13 @@ impl Requests {
     /// A way to the driver, and its ends.
     pub(crate) fn new() -> (Self, Incoming) {
         let (queue, requests) = mpsc::unbounded_channel();
-        let (sends, sends_end) = mpsc::channel(256);
-        let (publications, publications_end) = mpsc::channel(256);
+        let (sends, sends_end) = mpsc::channel(REQUESTS_MAX);
+        let (publications, publications_end) = mpsc::channel(REQUESTS_MAX);
         let permits = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let [send_room, publish_room] =
+            std::array::from_fn(|_| Arc::new(Semaphore::new(PAYLOAD_BYTES_MAX)));
         (
-            Self { queue, permits, sends, publications },
+            Self { queue, permits, sends, publications, send_room, publish_room },
             Incoming { requests, sends: sends_end, publications: publications_end },
         )
     }
@@ -106,4 +107,30 @@ impl Requests {
     pub(crate) fn say(&self, request: Request) -> Result<(), Stopped> {
         self.queue.send((request, None)).map_err(|_| Stopped)
     }
+
+    /// Hands a message for the order over, once there is room for it.
+    pub(crate) async fn send(
+        &self,
+        payload: Bytes,
+        placed: Option<oneshot::Sender<Result<u64, SendError>>>,
+    ) -> Result<(), Stopped> {
+        let room = room(&self.send_room, &payload).await;
+        self.sends.send(Send { payload, placed, _room: room }).await.map_err(|_| Stopped)
+    }
+
+    /// Hands a rumor over, once there is room for it.
+    pub(crate) async fn publish(
+        &self,
+        payload: Bytes,
+        reply: oneshot::Sender<Result<u64, PublishError>>,
+    ) -> Result<(), Stopped> {
+        let room = room(&self.publish_room, &payload).await;
+        self.publications.send(Publish { payload, reply, _room: room }).await.map_err(|_| Stopped)
+    }
+}
+
+async fn room(semaphore: &Arc<Semaphore>, payload: &Bytes) -> OwnedSemaphorePermit {
+    let bytes = payload.len().min(PAYLOAD_BYTES_MAX) as u32;
+    let room = Arc::clone(semaphore).acquire_many_owned(bytes).await;
+    room.expect("the semaphore is never closed")
 }

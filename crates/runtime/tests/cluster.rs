@@ -255,6 +255,21 @@ async fn a_slow_reader_holds_up_the_senders_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_node_that_leaves_takes_its_messages_along() {
+    let [p1, p2, p3] = group_of_three(Limits::default()).await;
+    let mut deliveries = p2.deliveries();
+    for n in 0..800_u32 {
+        p1.multicast().submit(n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    all_leave([p1]).await;
+    for n in 0..800_u32 {
+        let delivery = soon("the next message", deliveries.next()).await.unwrap();
+        assert_eq!(delivery.payload[..], n.to_be_bytes());
+    }
+    all_leave([p2, p3]).await;
+}
+
+#[tokio::test]
 async fn leaving_takes_a_bounded_time_when_others_are_gone() {
     let [p1, p2, p3] = group_of_three(Limits::default()).await;
     let lock = LockName::default_lock();
@@ -328,6 +343,7 @@ async fn a_start_by_command_is_answered() {
     let installed = soon("the start", starting).await.unwrap().unwrap();
     assert_eq!(installed.founder.as_str(), "p2");
     assert_eq!(*installed.view.ring, [0, 2, 1]);
+    soon("the view", p3.wait_installed()).await;
     let again = soon("the answer", p3.start_group()).await;
     let founder = roundelay::Name::new("p2").unwrap();
     assert_eq!(again, Err(founding::StartError::AlreadyStarted(founder)));
@@ -344,6 +360,7 @@ async fn mistakes_are_told_before_anything_runs() {
     };
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = taken.local_addr().unwrap().to_string();
+    let large = Limits { fragment_bytes: 10_000_000, ..Limits::default() };
     let many: Vec<String> = (0..65).map(|n| format!("p{n}")).collect();
     for (builder, text) in [
         (Node::builder("a b"), "is not a name"),
@@ -353,6 +370,7 @@ async fn mistakes_are_told_before_anything_runs() {
         (Node::builder("p1").group(Group::of(["p1"]).next("p9")), "p9 is not in the group"),
         (Node::builder("p1").peer("p2", "a:1").peer("p2", "b:1"), "listed twice"),
         (Node::builder("p1").gossip(Gossip::with_neighbors(["p9"])), "p9 has no address"),
+        (Node::builder("p1").limits(large), "fragment_bytes is 10000000"),
         (Node::builder("p1").listen("nowhere"), "cannot resolve"),
         (Node::builder("p1").listen("0.0.0.0:0"), "not a loopback address"),
         (Node::builder("p1").listen(taken), "cannot listen"),

@@ -300,7 +300,7 @@ pub fn is_background(message: &node::Message, scenario: &Scenario) -> bool {
         node::Message::Lock(message) => {
             let circulates = match &message.body {
                 tokenring::Body::Pass { lock, .. } => *lock == LockName::default_lock(),
-                tokenring::Body::PassAck { .. } => true,
+                tokenring::Body::PassAck(_) => true,
                 _ => false,
             };
             hopeless || scenario.mode == Mode::Circulate && circulates

@@ -504,6 +504,7 @@ impl Founding {
         self.reached.insert(peer);
         if let State::Active(active) = &self.state {
             cx.send(peer, Message::Active { run: active.run, answer: true });
+            cx.set_timer(Timer::Repeat, REPEAT);
         } else if self.wanting {
             self.start_or_wait(cx);
         }
@@ -529,9 +530,14 @@ impl Founding {
                 let starter = self.ids[usize::from(start.index)];
                 self.ask(starter, cx);
             }
-            State::Active(active) if active.known.len() == self.ids.len() => return,
             State::Active(active) => {
-                for peer in self.others.iter().filter(|id| !active.known.contains(id)) {
+                // Who is not reached now is told when its link comes up.
+                let unaware =
+                    |id: &&NodeId| self.reached.contains(id) && !active.known.contains(id);
+                if !self.others.iter().any(|id| unaware(&id)) {
+                    return;
+                }
+                for peer in self.others.iter().filter(unaware) {
                     if active.founder == self.me {
                         cx.send(*peer, active.announce(0));
                     }

@@ -52,8 +52,8 @@ struct Asked {
     outstanding: u64,
     bytes: usize,
     progress: Time,
-    /// When it was asked, until it begins to answer. Not of repeated questions, whose answers
-    /// cannot be told apart (Karn's rule).
+    /// When it was asked, until it begins to answer, or any of it is taken as lost: the answers to
+    /// repeated questions cannot be told apart (Karn's rule).
     since: Option<Time>,
 }
 
@@ -218,6 +218,7 @@ impl Lacking {
             } else {
                 lack.asked_of = None;
                 lack.attempts += 1;
+                asked.since = None;
                 asked.outstanding -= length(*first, lack.last);
             }
         }

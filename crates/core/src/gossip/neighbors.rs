@@ -5,7 +5,10 @@ use super::{
     Event, Gossip, Have, Message, NEIGHBORS_MAX, Neighbors, Origin, Strategy, Timer, runs::Runs,
 };
 use crate::{id::NodeId, protocol::Context, time::Time};
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::time::Duration;
 
 /// How often hashes are compared while the publisher is about to wait, or waits, for confirmation.
@@ -14,33 +17,52 @@ pub(super) const PRESSED_ANTI_ENTROPY: Duration = Duration::from_millis(50);
 /// A digest is cut into messages of about this many entries (streams and runs).
 const DIGEST_ENTRIES: usize = 1024;
 
+/// How far two neighbours have come with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Link {
+    Down,
+    /// Nothing was heard since the link came up: the peer may not know of us.
+    Silent,
+    Heard,
+    /// A digest was heard since the link came up. What the first one announces is not under way, so
+    /// there is no waiting for it.
+    Synced,
+}
+
 /// A peer with a link, or that has called itself a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 pub(super) struct Neighbor {
     /// Listed here, or said so itself.
     accepted: bool,
-    linked: bool,
-    /// Whether anything was heard since the link came up: until then it may not know of us.
-    heard: bool,
-    /// Whether a digest was heard since the link came up. What the first one announces is not under
-    /// way, so there is no waiting for it.
-    synced: bool,
+    link: Link,
     /// Whether rumors are pushed to it; else it gets digests.
     pub(super) eager: bool,
     /// What it is known to have. Only a hint: it may have restarted.
     pub(super) has: BTreeMap<Origin, Runs>,
+    /// Streams whose record was sent to it since the link came up.
+    pub(super) told: BTreeSet<Origin>,
 }
 
 impl Neighbor {
     fn new(accepted: bool) -> Self {
-        let has = BTreeMap::new();
-        Self { accepted, linked: false, heard: false, synced: false, eager: true, has }
+        let (has, told) = (BTreeMap::new(), BTreeSet::new());
+        Self { accepted, link: Link::Down, eager: true, has, told }
     }
 
     /// Whether it can be sent to.
     pub(super) fn is_active(&self) -> bool {
-        self.accepted && self.linked
+        self.accepted && self.is_linked()
+    }
+
+    fn is_linked(&self) -> bool {
+        self.link > Link::Down
+    }
+
+    /// Notes that the peer has come as far as `link`, if there is a link at all.
+    fn come(&mut self, link: Link) {
+        if self.is_linked() {
+            self.link = self.link.max(link);
+        }
     }
 
     /// Whether it is known to have all of `runs`.
@@ -54,15 +76,16 @@ impl Neighbor {
 
     /// Forgets what belongs to one time of the link, or to one life of the peer.
     fn reset(&mut self) {
-        (self.heard, self.synced, self.eager) = (false, false, true);
+        (self.link, self.eager) = (self.link.min(Link::Silent), true);
         self.has.clear();
+        self.told.clear();
     }
 }
 
 impl Gossip {
     pub(super) fn on_link_up(&mut self, peer: NodeId, cx: &mut Context<'_, Self>) {
         let Some(neighbor) = self.neighbor_or_room(peer) else { return };
-        neighbor.linked = true;
+        neighbor.link = neighbor.link.max(Link::Silent);
         if neighbor.accepted {
             self.activate(peer, cx);
             let hash = self.store.hash();
@@ -72,7 +95,7 @@ impl Gossip {
 
     pub(super) fn on_link_down(&mut self, peer: NodeId, cx: &mut Context<'_, Self>) {
         let Some(neighbor) = self.neighbors.get_mut(&peer) else { return };
-        neighbor.linked = false;
+        neighbor.link = Link::Down;
         neighbor.reset();
         if !neighbor.accepted {
             self.neighbors.remove(&peer);
@@ -91,7 +114,7 @@ impl Gossip {
         let Some(neighbor) = self.neighbor_or_room(from) else { return };
         let was_active = neighbor.is_active();
         neighbor.accepted = true;
-        if !neighbor.linked {
+        if !neighbor.is_linked() {
             return; // It hears from us when there is a link.
         }
         if !was_active {
@@ -117,7 +140,7 @@ impl Gossip {
     /// Notes that a neighbour was heard; false if it is none.
     pub(super) fn note_heard(&mut self, from: NodeId) -> bool {
         let Some(neighbor) = self.neighbors.get_mut(&from) else { return false };
-        neighbor.heard |= neighbor.linked;
+        neighbor.come(Link::Heard);
         neighbor.accepted
     }
 
@@ -125,7 +148,7 @@ impl Gossip {
     pub(super) fn adopt(&mut self, from: NodeId, cx: &mut Context<'_, Self>) -> bool {
         let Some(neighbor) = self.neighbor_or_room(from) else { return false };
         neighbor.accepted = true;
-        if neighbor.linked {
+        if neighbor.is_linked() {
             self.activate(from, cx);
             let hash = self.store.hash();
             cx.send(from, Message::Neighbor { hash, answer: true });
@@ -135,11 +158,12 @@ impl Gossip {
 
     /// The periodic comparison, and the time to drop what is too old.
     pub(super) fn on_anti_entropy(&mut self, cx: &mut Context<'_, Self>) {
+        self.give_up_records(cx);
         self.store.expire(cx.now());
         let hash = self.store.hash();
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
         for (peer, neighbor) in self.neighbors.iter().filter(|(_, n)| n.is_active()) {
-            if neighbor.heard { heard.push(*peer) } else { silent.push(*peer) }
+            if neighbor.link > Link::Silent { heard.push(*peer) } else { silent.push(*peer) }
         }
         // The call, or its answer, was lost: or the peer does not gossip.
         send(&silent, Message::Neighbor { hash, answer: true }, cx);
@@ -179,7 +203,8 @@ impl Gossip {
     ) {
         let now = cx.now();
         let later = now + self.wait();
-        let synced = self.neighbors.get(&from).is_some_and(|neighbor| neighbor.synced);
+        let synced =
+            self.neighbors.get(&from).is_some_and(|neighbor| neighbor.link == Link::Synced);
         for have in have {
             let origin = have.origin;
             let Some(runs) =
@@ -193,7 +218,7 @@ impl Gossip {
                 continue;
             }
             for (first, last) in self.store.lacks(origin, &runs) {
-                // Records are never pushed first, so nothing is gained by waiting for one.
+                // Whoever pushes a rumor sends the record first, so nothing is gained by waiting.
                 let first = if first == 0 {
                     self.lacking.note(origin, (0, 0), now, now, false);
                     1
@@ -208,7 +233,7 @@ impl Gossip {
             self.note_has_runs(from, origin, &runs);
         }
         if let Some(neighbor) = self.neighbors.get_mut(&from) {
-            neighbor.synced |= neighbor.linked;
+            neighbor.come(Link::Synced);
         }
         self.arm_want(cx);
         if answer {
@@ -295,7 +320,7 @@ impl Gossip {
                 Neighbors::Listed(listed) => listed.contains(peer),
                 Neighbors::AllLinks => false,
             };
-            let away = self.neighbors.iter().find(|(peer, n)| !n.linked && !listed(peer));
+            let away = self.neighbors.iter().find(|(peer, n)| !n.is_linked() && !listed(peer));
             let Some(away) = away.map(|(peer, _)| *peer) else {
                 self.ignored += 1;
                 return None;

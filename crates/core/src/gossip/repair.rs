@@ -5,8 +5,11 @@ use super::{
     lacking::{ATTEMPTS_MAX, Lack},
     spread::{pass_on, payload_bytes},
 };
-use crate::{id::NodeId, protocol::Context};
-use alloc::{collections::BTreeMap, vec::Vec};
+use crate::{
+    id::{Name, NodeId},
+    protocol::Context,
+};
+use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
 use core::time::Duration;
 
 /// How long an announced rumor is waited for before anything is measured: longer than a tree of a
@@ -16,16 +19,27 @@ pub(super) const FIRST_WAIT: Duration = Duration::from_millis(50);
 const WAIT_MIN: Duration = Duration::from_millis(20);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long an answer is waited for before anything is measured, and the bounds of it.
+/// How long an answer is waited for before anything is measured, and the bounds of it. The upper one
+/// also holds for repeated questions, of which each waits twice as long as the one before.
 pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(200);
 const PATIENCE_MIN: Duration = Duration::from_millis(50);
 const PATIENCE_MAX: Duration = Duration::from_secs(2);
+
+/// A record is waited for as long as so many comparisons with neighbours take. It goes ahead of
+/// the rumors, and is announced and asked for like them: so only if one or two of these are lost is
+/// it waited for at all.
+const RECORD_COMPARISONS: u32 = 5;
 
 /// What is asked of one neighbour.
 #[derive(Default)]
 struct Question {
     ranges: Vec<Range>,
     graft: bool,
+}
+
+/// The name of a node whose record is not to be had: `#` and its id in 16 hex digits.
+fn placeholder(node: NodeId) -> Name {
+    Name::new(&node.to_string()).expect("17 printable characters make a name")
 }
 
 impl Gossip {
@@ -35,7 +49,7 @@ impl Gossip {
         self.push_lag.bound(WAIT_MIN, WAIT_MAX)
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.answer_lag.bound(PATIENCE_MIN, PATIENCE_MAX)
     }
 
@@ -136,7 +150,7 @@ impl Gossip {
             let lazy = self.neighbors.get(&peer).is_some_and(|neighbor| !neighbor.eager);
             grafted = lazy.then_some(peer).or(grafted);
         }
-        let due = now + self.patience() * (1 << lack.attempts.min(3));
+        let due = now + (self.patience() * (1 << lack.attempts.min(3))).min(PATIENCE_MAX);
         self.lacking.ask(origin, first, Lack { last: end, grafted, ..lack }, peer, (now, due));
         end
     }
@@ -160,6 +174,11 @@ impl Gossip {
                 }
                 match found {
                     Ok(kept) => {
+                        if kept.rumor.sequence == 0
+                            && let Some(neighbor) = self.neighbors.get_mut(&from)
+                        {
+                            neighbor.told.insert(range.origin);
+                        }
                         rumors += 1;
                         bytes += payload_bytes(&kept.rumor);
                         cx.send(from, pass_on(&kept.rumor));
@@ -199,6 +218,19 @@ impl Gossip {
         }
         self.lacking.on_answer(from, 0, now);
         self.arm_want(cx);
+    }
+
+    /// Emits what is held of streams whose record did not come, under a placeholder: probably the
+    /// origin is gone and nobody has its record. A record that comes later gives its name to later
+    /// rumors only.
+    pub(super) fn give_up_records(&mut self, cx: &mut Context<'_, Self>) {
+        let patience = self.config.anti_entropy.saturating_mul(RECORD_COMPARISONS);
+        for origin in self.store.nameless_for(patience, cx.now()) {
+            self.store.name_without_record(origin, placeholder(origin.node));
+            for held in self.store.release(origin) {
+                self.emit_heard(&held, cx);
+            }
+        }
     }
 
     /// A rumor came from a neighbour that was asked for it.

@@ -73,12 +73,17 @@ pub(super) struct Hot {
 impl Gossip {
     /// Passes on a rumor that is new here: an own one, or one that was pushed.
     pub(super) fn spread(&mut self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
+        let is_record = rumor.sequence == 0;
         match self.config.strategy {
             Strategy::Tree => {
-                self.pace.count(cx.now());
+                if !is_record {
+                    self.pace.count(cx.now());
+                }
                 self.push(rumor, cx);
                 self.announce(rumor.origin, false, cx);
             }
+            // A record goes in front of each rumor that needs it, so it need not be hot itself.
+            Strategy::Rumor { .. } if is_record => self.announce(rumor.origin, true, cx),
             Strategy::Rumor { .. } => {
                 self.heat(rumor.origin, rumor.sequence);
                 self.arm_round(cx);
@@ -91,11 +96,15 @@ impl Gossip {
         self.duplicates += 1;
         let (origin, sequence) = (rumor.origin, rumor.sequence);
         if self.store.kept(origin, sequence).is_some_and(|kept| kept.asked.contains(&from)) {
-            // Not pushed but asked for: its way says nothing about the tree.
-            return self.on_answered(from, rumor, cx);
+            self.on_answered(from, rumor, cx);
+            if self.config.strategy == Strategy::Tree {
+                return; // Not pushed but asked for: its way says nothing about the tree.
+            }
         }
         match self.config.strategy {
             Strategy::Tree => self.on_second_push(from, origin, sequence, cx),
+            // Records are never hot. Also said to who was asked for it: it may be pushing it, too.
+            Strategy::Rumor { .. } if sequence == 0 => {}
             Strategy::Rumor { .. } => cx.send(from, Message::Known { origin, sequence }),
         }
     }
@@ -205,9 +214,11 @@ impl Gossip {
                 break;
             }
             let Some(mut hot) = self.hot.pop_front() else { break };
-            let Some(kept) = self.store.kept_mut(hot.origin, hot.sequence).filter(|k| k.hot) else {
+            if self.store.kept(hot.origin, hot.sequence).is_none_or(|kept| !kept.hot) {
                 continue;
-            };
+            }
+            self.send_record(&[peer], hot.origin, cx);
+            let kept = self.store.kept_mut(hot.origin, hot.sequence).expect("it was just found");
             cx.send(peer, pass_on(&kept.rumor));
             rumors += 1;
             bytes += payload_bytes(&kept.rumor);
@@ -265,7 +276,7 @@ impl Gossip {
     }
 
     /// Plumtree, `EagerPush`: to all neighbours on the tree that are not known to have it.
-    fn push(&self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
+    fn push(&mut self, rumor: &Rumor, cx: &mut Context<'_, Self>) {
         let to: Vec<NodeId> = self
             .neighbors
             .iter()
@@ -273,7 +284,27 @@ impl Gossip {
             .filter(|(_, n)| !n.has_rumor(rumor.origin, rumor.sequence))
             .map(|(peer, _)| *peer)
             .collect();
-        send(&to, pass_on(rumor), cx);
+        self.send_record(&to, rumor.origin, cx);
+        if rumor.sequence > 0 {
+            send(&to, pass_on(rumor), cx);
+        }
+    }
+
+    /// Sends the record of a stream, of which something is about to be pushed, to those that may
+    /// lack it: without it they cannot emit the rumor, and the origin may be gone when they ask.
+    /// Once per link, for they do not say that they got it; what is lost is repaired.
+    fn send_record(&mut self, to: &[NodeId], origin: Origin, cx: &mut Context<'_, Self>) {
+        let Some(record) = self.store.kept(origin, 0).map(|kept| pass_on(&kept.rumor)) else {
+            return;
+        };
+        let neighbors = &mut self.neighbors;
+        let mut lacks = |peer: &NodeId| {
+            neighbors
+                .get_mut(peer)
+                .is_some_and(|n| !n.has_rumor(origin, 0) && n.told.insert(origin))
+        };
+        let to: Vec<NodeId> = to.iter().copied().filter(|peer| lacks(peer)).collect();
+        send(&to, record, cx);
     }
 
     fn heat(&mut self, origin: Origin, sequence: u64) {

@@ -28,7 +28,9 @@ pub(super) struct Store {
     /// Own rumors that nobody else is known to have: never dropped.
     unconfirmed: BTreeSet<u64>,
     unconfirmed_bytes: usize,
-    /// Of rumors whose stream has no record yet: not emitted, so never dropped.
+    /// Streams without a name that have rumors, and since when. These are held: not emitted, so
+    /// never dropped.
+    nameless: BTreeMap<Origin, Time>,
     held_bytes: usize,
     retained: usize,
     bytes: usize,
@@ -38,6 +40,7 @@ pub(super) struct Store {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Stream {
     have: Runs,
+    /// From its record, or a placeholder.
     name: Option<Name>,
     kept: BTreeMap<u64, Kept>,
 }
@@ -70,6 +73,7 @@ impl Store {
             droppable: VecDeque::new(),
             unconfirmed: BTreeSet::new(),
             unconfirmed_bytes: 0,
+            nameless: BTreeMap::new(),
             held_bytes: 0,
             retained: 0,
             bytes: 0,
@@ -118,6 +122,7 @@ impl Store {
                 } else if stream.name.is_some() {
                     self.droppable.push_back((origin, sequence));
                 } else {
+                    self.nameless.entry(origin).or_insert(kept.arrived);
                     self.held_bytes += bytes;
                 }
             }
@@ -125,14 +130,31 @@ impl Store {
         stream.kept.insert(sequence, kept);
     }
 
-    /// The name of the stream's node, if its record is known.
+    /// The name of the stream's node, if its record is known or was given up.
     pub(super) fn name(&self, origin: Origin) -> Option<&Name> {
         self.streams.get(&origin)?.name.as_ref()
     }
 
-    /// The rumors that were held until the record of their stream came, which it just did.
+    /// The streams that have been waiting for a name for this long.
+    pub(super) fn nameless_for(&self, patience: Duration, now: Time) -> Vec<Origin> {
+        let waited = self.nameless.iter().filter(|(_, since)| now.since(**since) >= patience);
+        waited.map(|(origin, _)| *origin).collect()
+    }
+
+    /// Names a stream whose record did not come.
+    pub(super) fn name_without_record(&mut self, origin: Origin, placeholder: Name) {
+        let stream = self.streams.get_mut(&origin).expect("nameless streams have rumors");
+        assert!(stream.name.is_none(), "only what has no name is waited for");
+        stream.name = Some(placeholder);
+    }
+
+    /// The rumors that were held until their stream got a name, which it just did. None if it had
+    /// one before, so nothing is released twice.
     pub(super) fn release(&mut self, origin: Origin) -> Vec<Rumor> {
-        let Some(stream) = self.streams.get(&origin) else { return Vec::new() };
+        if self.nameless.remove(&origin).is_none() {
+            return Vec::new();
+        }
+        let stream = self.streams.get(&origin).expect("nameless streams have rumors");
         let rumors: Vec<Rumor> = stream.kept.range(1..).map(|(_, k)| k.rumor.clone()).collect();
         for rumor in &rumors {
             self.held_bytes -= cost(rumor);

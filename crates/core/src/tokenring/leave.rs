@@ -6,7 +6,7 @@
 //! A member that cannot be reached is not waited for: it hears of it from the others. If it has
 //! passed a token on in the meantime, that token is stuck, not doubled.
 
-use super::{Body, Event, LockName, Message, Refusal, TokenRing, links::Stays};
+use super::{Body, Event, LockName, Message, Received, Refusal, Token, TokenRing, links::Stays};
 use crate::{id::NodeId, protocol::Context, time::Time, tokenring::machine::Ring};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -22,7 +22,7 @@ pub(super) enum Leaving {
     Announcing {
         since: Time,
     },
-    /// Everything is handed over, and everybody is told.
+    /// Everything is handed over, nothing more is accepted, and everybody is told.
     Telling {
         since: Time,
     },
@@ -32,6 +32,11 @@ pub(super) enum Leaving {
 impl TokenRing {
     pub(super) fn is_leaving(&self) -> bool {
         matches!(self.leaving, Leaving::Announcing { .. } | Leaving::Telling { .. })
+    }
+
+    /// Whether no pass is accepted any more.
+    pub(super) fn has_frozen(&self) -> bool {
+        matches!(self.leaving, Leaving::Telling { .. } | Leaving::Done)
     }
 
     pub(super) fn on_leave(&mut self, cx: &mut Context<'_, Self>) {
@@ -97,18 +102,22 @@ impl TokenRing {
         let Some(ring) = &self.ring else { return };
         let now = cx.now();
         if let Leaving::Announcing { since } = self.leaving {
-            let settled = ring.awaited(since, now).all(|p| {
+            let told = ring.awaited(since, now).all(|p| {
                 let link = &ring.links[p];
-                let told = link.leaving_ack.is_some_and(|last| link.has_received(last));
-                told && link.unacknowledged() == 0
+                link.leaving_ack.is_some_and(|last| link.has_received(last))
             });
+            let settled = told && ring.order.iter().all(|p| ring.links[*p].unacknowledged() == 0);
             let keeps = self.locks.values().any(|lock| lock.token.is_some()) && ring.goes_on();
             if !settled || keeps {
                 return;
             }
             self.leaving = Leaving::Telling { since: now };
+            let last_words = ring.links.iter().map(super::links::Link::received).collect();
+            let ring = self.ring.as_mut().expect("seen above");
+            ring.links[ring.me].last_words = last_words;
             ring.tell_of(ring.me, cx);
         }
+        let Some(ring) = &self.ring else { return };
         if let Leaving::Telling { since } = self.leaving
             && ring.awaited(since, now).all(|p| ring.links[ring.me].known_by.contains(&p))
         {
@@ -137,7 +146,6 @@ impl TokenRing {
         let ring = self.ring.as_mut().expect("messages are of a view");
         let link = &mut ring.links[from];
         link.stays = link.stays.max(Stays::Leaving);
-        link.told_last_pass = true;
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
         self.serve_blocked(cx);
@@ -155,11 +163,17 @@ impl TokenRing {
         self.go_on_leaving(cx);
     }
 
-    pub(super) fn on_left(&mut self, from: usize, member: u16, cx: &mut Context<'_, Self>) {
+    pub(super) fn on_left(
+        &mut self,
+        from: usize,
+        member: u16,
+        received: Vec<Received>,
+        cx: &mut Context<'_, Self>,
+    ) {
         let ring = self.ring.as_mut().expect("messages are of a view");
         let position = usize::from(member);
-        if position >= ring.view.len() || position == ring.me {
-            return;
+        if received.len() != ring.view.len() || position >= received.len() || position == ring.me {
+            return self.ignore();
         }
         ring.send(from, Body::LeftAck { member }, cx);
         let link = &mut ring.links[position];
@@ -168,13 +182,27 @@ impl TokenRing {
             return;
         }
         link.stays = Stays::Left;
-        link.settle();
+        let taken_back = link.take_back(&received[ring.me]);
+        link.last_words = received;
+        cx.emit(Event::MemberLeft(ring.view.members[position].id));
+        for (name, token) in taken_back {
+            self.take_back(&name, token, cx);
+        }
         // The leaver may be gone before everybody has heard: whoever knows passes it on.
         self.repeat_later(cx);
-        let ring = self.ring.as_ref().expect("as above");
-        cx.emit(Event::MemberLeft(ring.view.members[position].id));
         self.serve_blocked(cx);
         self.go_on_leaving(cx);
+    }
+
+    /// A token that was sent to a member that left without it is here again.
+    fn take_back(&mut self, name: &LockName, mut token: Token, cx: &mut Context<'_, Self>) {
+        if self.circulates(name) {
+            // The hop did not happen.
+            token.hops -= 1;
+        }
+        let (me, turn) = (self.ring.as_ref().expect("messages are of a view").me, self.config.turn);
+        self.lock_mut(name).take_in(token, me, turn);
+        self.serve(name, cx);
     }
 
     pub(super) fn on_left_ack(&mut self, from: usize, member: u16, cx: &mut Context<'_, Self>) {
@@ -194,7 +222,7 @@ impl TokenRing {
                 let last_pass = ring.links[from].last_pass();
                 ring.send(from, Body::LeavingAck { last_pass }, cx);
             }
-            (Some(ring), Some(from), Body::Left { member }) => {
+            (Some(ring), Some(from), Body::Left { member, .. }) => {
                 ring.send(from, Body::LeftAck { member: *member }, cx);
             }
             _ => self.ignore(),
@@ -225,8 +253,12 @@ impl Ring {
     /// Tells everybody who can be reached and is not known to know that `left` has left.
     pub(super) fn tell_of(&self, left: usize, cx: &mut Context<'_, TokenRing>) {
         for position in self.ignorant(left) {
-            self.send(position, Body::Left { member: left as u16 }, cx);
+            self.send(position, self.last_words(left), cx);
         }
+    }
+
+    fn last_words(&self, left: usize) -> Body {
+        Body::Left { member: left as u16, received: self.links[left].last_words.clone() }
     }
 
     fn ignorant(&self, left: usize) -> impl Iterator<Item = usize> {
@@ -249,7 +281,7 @@ impl Ring {
     /// Whoever has missed it hears of it now.
     pub(super) fn tell_who_left(&self, to: usize, cx: &mut Context<'_, TokenRing>) {
         for left in self.left().filter(|left| *left != to) {
-            self.send(to, Body::Left { member: left as u16 }, cx);
+            self.send(to, self.last_words(left), cx);
         }
     }
 }

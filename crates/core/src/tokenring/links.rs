@@ -1,6 +1,6 @@
 //! What a member keeps per peer: numbered passes, so that each token arrives exactly once.
 
-use super::{LockName, Token};
+use super::{LockName, Received, Token};
 use crate::time::Time;
 use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use core::time::Duration;
@@ -18,8 +18,8 @@ pub(super) struct Link {
     pub(super) stays: Stays,
     /// It knows that this node is leaving, and its last pass to this node had this number.
     pub(super) leaving_ack: Option<u64>,
-    /// It has been told the number of the last pass to it, and waits for that before it leaves.
-    pub(super) told_last_pass: bool,
+    /// Once it has left: what it has received, per position.
+    pub(super) last_words: Vec<Received>,
     /// Once it has left: who is known to know. (The entry of the own position says who knows that
     /// this node has left.)
     pub(super) known_by: BTreeSet<usize>,
@@ -78,15 +78,15 @@ impl Link {
         self.sent
     }
 
-    /// It has left, and had received whatever was passed to it before it said so.
-    pub(super) fn settle(&mut self) {
-        if self.told_last_pass {
-            self.unacknowledged.clear();
-        }
+    pub(super) fn acknowledge(&mut self, received: &Received) {
+        self.unacknowledged.retain(|number, _| !received.has(*number));
     }
 
-    pub(super) fn acknowledge(&mut self, up_to: u64, also: &[u64]) {
-        self.unacknowledged.retain(|number, _| *number > up_to && !also.contains(number));
+    /// It has left and had received these passes; all others are taken back.
+    pub(super) fn take_back(&mut self, received: &Received) -> Vec<(LockName, Token)> {
+        self.acknowledge(received);
+        let sent = core::mem::take(&mut self.unacknowledged);
+        sent.into_values().map(|sent| (sent.lock, sent.token)).collect()
     }
 
     pub(super) fn unacknowledged(&self) -> usize {
@@ -125,8 +125,15 @@ impl Link {
     }
 
     /// What an acknowledgement says.
-    pub(super) fn received(&self) -> (u64, Vec<u64>) {
-        (self.received_up_to, self.received_beyond.iter().copied().collect())
+    pub(super) fn received(&self) -> Received {
+        let also = self.received_beyond.iter().copied().collect();
+        Received { up_to: self.received_up_to, also }
+    }
+}
+
+impl Received {
+    fn has(&self, number: u64) -> bool {
+        number <= self.up_to || self.also.contains(&number)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The machine behind [`super`]: grants, passes and requests.
 
 use super::{
-    Body, Command, Config, Event, LockName, LockStatus, Message, Mode, Refusal, Status, Ticket,
-    Timer, Token, Wait,
+    Body, Command, Config, Event, LockName, LockStatus, Message, Mode, Received, Refusal, Status,
+    Ticket, Timer, Token, Wait,
     leave::Leaving,
     links::{Link, Receipt, Stays},
     lock::{Grant, Lock, Request},
@@ -317,6 +317,10 @@ impl TokenRing {
         cx: &mut Context<'_, Self>,
     ) {
         let circulates = self.circulates(&name);
+        if self.has_frozen() {
+            // What has arrived here is final, and is being told.
+            return;
+        }
         let ring = self.ring.as_mut().expect("messages are of a view");
         let (n, me) = (ring.view.len(), ring.me);
         if token.wanted.len() != n || token.served.len() != n {
@@ -354,8 +358,7 @@ impl TokenRing {
         let Some(ring) = &mut self.ring else { return };
         for (position, link) in ring.links.iter_mut().enumerate().filter(|(_, l)| l.ack_owed) {
             link.ack_owed = false;
-            let (up_to, also) = link.received();
-            let body = Body::PassAck { up_to, also };
+            let body = Body::PassAck(link.received());
             cx.send(ring.view.members[position].id, Message { view: ring.view.number, body });
         }
     }
@@ -491,7 +494,7 @@ impl TokenRing {
         };
         match message.body {
             Body::Pass { number, lock, token } => self.on_pass(from, number, lock, token, cx),
-            Body::PassAck { up_to, also } => self.on_pass_ack(from, up_to, &also, cx),
+            Body::PassAck(received) => self.on_pass_ack(from, &received, cx),
             Body::Request { lock, requester, number, hops } => {
                 self.on_request(lock, requester, number, hops, cx);
             }
@@ -504,14 +507,14 @@ impl TokenRing {
             Body::Answer { lock, known } => self.on_answer(from, &lock, known, cx),
             Body::Leaving => self.on_peer_leaving(from, cx),
             Body::LeavingAck { last_pass } => self.on_leaving_ack(from, last_pass, cx),
-            Body::Left { member } => self.on_left(from, member, cx),
+            Body::Left { member, received } => self.on_left(from, member, received, cx),
             Body::LeftAck { member } => self.on_left_ack(from, member, cx),
         }
     }
 
-    fn on_pass_ack(&mut self, from: usize, up_to: u64, also: &[u64], cx: &mut Context<'_, Self>) {
+    fn on_pass_ack(&mut self, from: usize, received: &Received, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_mut().expect("messages are of a view");
-        ring.links[from].acknowledge(up_to, also);
+        ring.links[from].acknowledge(received);
         self.go_on_leaving(cx);
     }
 }

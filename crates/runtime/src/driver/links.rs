@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub(crate) struct Links {
     dialing: Dialing,
+    /// The address book, which goes before what callers say of themselves.
+    book: BTreeMap<NodeId, String>,
     peers: BTreeMap<NodeId, Peer>,
     inbound: SelectAll<Inbound>,
     /// Outboxes with messages that their links do not know of yet.
@@ -62,9 +64,10 @@ struct Called {
 }
 
 impl Links {
-    pub(crate) fn new(dialing: Dialing, rng: Rng) -> Self {
+    pub(crate) fn new(dialing: Dialing, book: BTreeMap<NodeId, String>, rng: Rng) -> Self {
         Self {
             dialing,
+            book,
             peers: BTreeMap::new(),
             inbound: SelectAll::new(),
             unflushed: Vec::new(),
@@ -73,8 +76,9 @@ impl Links {
         }
     }
 
-    /// Dials a peer of the address book from now on.
-    pub(crate) fn want(&mut self, name: Name, address: String) {
+    /// Dials a peer of the address book from now on, if it is there.
+    pub(crate) fn want(&mut self, name: Name) {
+        let Some(address) = self.book.get(&name.id()).cloned() else { return };
         let dialer = self.dialing.dial(name.clone(), address, fork(&mut self.rng));
         self.peers.insert(name.id(), Peer::new(name, true, Some(dialer)));
     }
@@ -155,10 +159,10 @@ impl Links {
             peer.called.replace(called).and_then(|old| old.give_way(&hello.name, hello.life));
         self.inbound.push(inbound);
 
-        match (&peer.dialer, dial) {
-            (Some(dialer), dial) => {
-                if let Some(dial) = dial.filter(|_| !peer.wanted) {
-                    dialer.readdress(dial);
+        match (&peer.dialer, self.book.get(&id).cloned().or(dial)) {
+            (Some(dialer), address) => {
+                if let Some(address) = address {
+                    dialer.readdress(address);
                 }
                 peer.meet(hello.life);
             }

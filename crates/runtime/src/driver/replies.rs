@@ -20,8 +20,6 @@ pub(crate) struct Replies {
     starts: Vec<Reply<Installed, founding::StartError>>,
     /// The start that is being asked for right now: a refusal is meant for it alone.
     starting: Option<Reply<Installed, founding::StartError>>,
-    /// The send that is being asked for right now.
-    accepting: Option<(u64, Reply<(), SendError>)>,
 }
 
 impl Replies {
@@ -39,18 +37,6 @@ impl Replies {
 
     pub(crate) fn await_publication(&mut self, ticket: u64, reply: Reply<u64, PublishError>) {
         self.publications.insert(ticket, reply);
-    }
-
-    /// The command that follows is this caller's send.
-    pub(crate) fn begin_accept(&mut self, ticket: u64, reply: Reply<(), SendError>) {
-        self.accepting = Some((ticket, reply));
-    }
-
-    /// The send has been handled: what was not refused is accepted.
-    pub(crate) fn end_accept(&mut self) {
-        if let Some((_, reply)) = self.accepting.take() {
-            let _ = reply.send(Ok(()));
-        }
     }
 
     /// The command that follows is this caller's start.
@@ -110,11 +96,8 @@ impl Replies {
     }
 
     pub(crate) fn send_refused(&mut self, ticket: u64, why: multicast::Refusal, limits: &Limits) {
-        let error = SendError::from_refusal(why, limits);
-        if let Some((_, reply)) = self.accepting.take_if(|(accepting, _)| *accepting == ticket) {
-            let _ = reply.send(Err(error));
-        } else if let Some(reply) = self.sends.remove(&ticket) {
-            let _ = reply.send(Err(error));
+        if let Some(reply) = self.sends.remove(&ticket) {
+            let _ = reply.send(Err(SendError::from_refusal(why, limits)));
         }
     }
 

@@ -113,6 +113,7 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         hung_up: false,
         reading: false,
         unclaimed: 0,
+        told: super::Told::default(),
         lines: Lines::new(),
         unknown: 0,
     };
@@ -168,24 +169,23 @@ fn link(
         urgent_bytes_max: plan.limits.urgent_bytes_max,
         bulk_bytes_max: plan.limits.bulk_bytes_max,
     };
-    let mut links = Links::new(dialing, super::links::fork(rng));
-    for (name, address) in wanted(plan) {
-        links.want(name, address);
+    let book = plan.book.iter().map(|(id, (_, address))| (*id, address.clone())).collect();
+    let mut links = Links::new(dialing, book, super::links::fork(rng));
+    for name in wanted(plan).into_values() {
+        links.want(name);
     }
     (links, link_events, Ending { listen, listener, connect, all_closed })
 }
 
-/// Who of the address book is dialled: the members of the group and the neighbours; all, if every
-/// peer is a neighbour.
-fn wanted(plan: &Plan) -> Vec<(Name, String)> {
+/// Who is dialled: the other members of the group and the neighbours; the whole address book, if
+/// every peer is a neighbour.
+fn wanted(plan: &Plan) -> BTreeMap<NodeId, Name> {
     let members = plan.group.iter().flat_map(|group| &group.members);
     let neighbors = plan.gossip.iter().flat_map(|(neighbors, _)| neighbors).flatten();
-    let mut ids: Vec<NodeId> = members.chain(neighbors).map(Name::id).collect();
-    if matches!(plan.gossip, Some((None, _))) {
-        ids.extend(plan.book.keys());
-    }
-    let entries = plan.book.iter().filter(|(id, _)| ids.contains(id));
-    entries.map(|(_, (name, address))| (name.clone(), address.clone())).collect()
+    let everyone = matches!(plan.gossip, Some((None, _)));
+    let book = plan.book.values().filter(|_| everyone).map(|(name, _)| name);
+    let names = members.chain(neighbors).chain(book).filter(|name| **name != plan.name);
+    names.map(|name| (name.id(), name.clone())).collect()
 }
 
 fn known_names(plan: &Plan) -> BTreeMap<NodeId, Name> {

@@ -261,7 +261,7 @@ pub struct Member {
     #[prost(uint64, tag = "3")]
     pub incarnation: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lock {
     #[prost(uint64, tag = "1")]
     pub view: u64,
@@ -270,12 +270,12 @@ pub struct Lock {
 }
 /// Nested message and enum types in `Lock`.
 pub mod lock {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "2")]
         Pass(super::Pass),
         #[prost(message, tag = "3")]
-        PassAck(super::PassAck),
+        PassAck(super::Received),
         #[prost(message, tag = "4")]
         Request(super::LockRequest),
         #[prost(message, tag = "5")]
@@ -289,9 +289,8 @@ pub mod lock {
         /// The number of the last pass.
         #[prost(uint64, tag = "9")]
         LeavingAck(u64),
-        /// The position of the member.
-        #[prost(uint32, tag = "10")]
-        Left(u32),
+        #[prost(message, tag = "10")]
+        Left(super::LockLeft),
         /// The position of the member.
         #[prost(uint32, tag = "11")]
         LeftAck(u32),
@@ -321,12 +320,21 @@ pub struct Token {
     #[prost(uint64, repeated, tag = "4")]
     pub served: ::prost::alloc::vec::Vec<u64>,
 }
+/// The passes that have arrived over one link: all up to a number, and some beyond.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PassAck {
+pub struct Received {
     #[prost(uint64, tag = "1")]
     pub up_to: u64,
     #[prost(uint64, repeated, tag = "2")]
     pub also: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LockLeft {
+    #[prost(uint32, tag = "1")]
+    pub member: u32,
+    /// Per position.
+    #[prost(message, repeated, tag = "2")]
+    pub received: ::prost::alloc::vec::Vec<Received>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockRequest {

@@ -13,6 +13,9 @@ use roundelay_core::{
 /// Longest address in a Hello, in bytes: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 262;
 
+/// Payloads below this size are copied out of their frame, in bytes.
+const COPIED_BELOW: usize = 1024;
+
 type Checked<T> = Result<T, WireError>;
 /// None is a kind of message that this version does not know: it is skipped.
 type Known<T> = Result<Option<T>, WireError>;
@@ -73,6 +76,12 @@ fn to_lock_name(lock: &str) -> Checked<LockName> {
 fn to_position(position: u32) -> Checked<u16> {
     let fits = u16::try_from(position).ok().filter(|p| usize::from(*p) < MEMBERS_MAX);
     fits.ok_or(WireError::Field("position"))
+}
+
+/// A payload is a part of the frame that it came in, and keeps all of it in memory for as long as
+/// it is kept itself. A small one is worth a copy.
+fn to_payload(payload: Bytes) -> Bytes {
+    if payload.len() < COPIED_BELOW { Bytes::copy_from_slice(&payload) } else { payload }
 }
 
 /// One number per member.
@@ -191,11 +200,7 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
             lock: to_lock_name(&pass.lock)?,
             token: to_token(required(pass.token, "token")?)?,
         },
-        Body::PassAck(ack) => {
-            check(ack.also.windows(2).all(|pair| pair[0] < pair[1]), "acknowledgement")?;
-            check(ack.also.first().is_none_or(|first| *first > ack.up_to), "acknowledgement")?;
-            Core::PassAck { up_to: ack.up_to, also: ack.also }
-        }
+        Body::PassAck(received) => Core::PassAck(to_received(received)?),
         Body::Request(asked) => {
             let (lock, requester, number, hops) = to_request(&asked)?;
             Core::Request { lock, requester, number, hops }
@@ -216,10 +221,22 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
         Body::Answer(answer) => {
             Core::Answer { lock: to_lock_name(&answer.lock)?, known: answer.known }
         }
-        Body::Left(member) => Core::Left { member: to_position(member)? },
+        Body::Left(left) => {
+            check(left.received.len() <= MEMBERS_MAX, "vector")?;
+            let received = left.received.into_iter().map(to_received);
+            let received = received.collect::<Checked<_>>()?;
+            Core::Left { member: to_position(left.member)?, received }
+        }
         Body::LeftAck(member) => Core::LeftAck { member: to_position(member)? },
     };
     Ok(Some(tokenring::Message { view: message.view, body }))
+}
+
+fn to_received(received: v1::Received) -> Checked<tokenring::Received> {
+    let v1::Received { up_to, also } = received;
+    check(also.windows(2).all(|pair| pair[0] < pair[1]), "acknowledgement")?;
+    check(also.first().is_none_or(|first| *first > up_to), "acknowledgement")?;
+    Ok(tokenring::Received { up_to, also })
 }
 
 fn to_token(token: v1::Token) -> Checked<tokenring::Token> {
@@ -250,7 +267,7 @@ fn to_order(message: v1::Order) -> Known<multicast::Message> {
                 time: data.time,
                 index: data.index,
                 count: data.count,
-                payload: data.payload,
+                payload: to_payload(data.payload),
             }
         }
         Body::Clock(clock) => Core::Clock {
@@ -307,7 +324,7 @@ fn to_content(content: v1::rumor::Content, from: gossip::Origin) -> Checked<goss
             check(name.id() == from.node, "name of its origin")?;
             gossip::Content::Record { name }
         }
-        v1::rumor::Content::User(payload) => gossip::Content::User(payload),
+        v1::rumor::Content::User(payload) => gossip::Content::User(to_payload(payload)),
     })
 }
 

@@ -137,9 +137,7 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
                 served: token.served.clone(),
             }),
         }),
-        Core::PassAck { up_to, also } => {
-            Body::PassAck(v1::PassAck { up_to: *up_to, also: also.clone() })
-        }
+        Core::PassAck(received) => Body::PassAck(from_received(received)),
         Core::Request { lock, requester, number, hops } => {
             Body::Request(from_request(lock, *requester, *number, *hops))
         }
@@ -158,10 +156,17 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
         Core::Answer { lock, known } => {
             Body::Answer(v1::LockKnown { lock: lock.to_string(), known: *known })
         }
-        Core::Left { member } => Body::Left(u32::from(*member)),
+        Core::Left { member, received } => Body::Left(v1::LockLeft {
+            member: u32::from(*member),
+            received: received.iter().map(from_received).collect(),
+        }),
         Core::LeftAck { member } => Body::LeftAck(u32::from(*member)),
     };
     v1::Lock { view: message.view, body: Some(body) }
+}
+
+fn from_received(received: &tokenring::Received) -> v1::Received {
+    v1::Received { up_to: received.up_to, also: received.also.clone() }
 }
 
 fn from_request(

@@ -138,9 +138,12 @@ fn impossible_fields_are_errors() {
         (lock(v1::lock::Body::Pass(pass("l".into(), vec![1; 65], vec![1; 65]))), "vector"),
         (lock(v1::lock::Body::Pass(pass(String::new(), vec![1], vec![1]))), "lock name"),
         (lock(v1::lock::Body::Pass(pass("x".repeat(256), vec![1], vec![1]))), "lock name"),
-        (lock(v1::lock::Body::PassAck(v1::PassAck { up_to: 5, also: vec![5] })), "acknowledgement"),
         (
-            lock(v1::lock::Body::PassAck(v1::PassAck { up_to: 5, also: vec![8, 7] })),
+            lock(v1::lock::Body::PassAck(v1::Received { up_to: 5, also: vec![5] })),
+            "acknowledgement",
+        ),
+        (
+            lock(v1::lock::Body::PassAck(v1::Received { up_to: 5, also: vec![8, 7] })),
             "acknowledgement",
         ),
         (have(5, &[5, 6]), "run"),
@@ -296,6 +299,16 @@ fn view() -> impl Strategy<Value = View> {
     })
 }
 
+fn received() -> impl Strategy<Value = tokenring::Received> {
+    (0..1_000_u64, vec(1..100_u64, 0..9)).prop_map(|(up_to, gaps)| {
+        let also = gaps.iter().scan(up_to, |last, gap| {
+            *last += gap;
+            Some(*last)
+        });
+        tokenring::Received { up_to, also: also.collect() }
+    })
+}
+
 fn lock() -> impl Strategy<Value = tokenring::Body> {
     use tokenring::{Body, Token};
     let lock = || "[ -~]{1,40}".prop_map(|lock| LockName::new(&lock).unwrap());
@@ -312,13 +325,7 @@ fn lock() -> impl Strategy<Value = tokenring::Body> {
             lock,
             token
         }),
-        (0..1_000_u64, vec(1..100_u64, 0..9)).prop_map(|(up_to, gaps)| {
-            let also = gaps.iter().scan(up_to, |last, gap| {
-                *last += gap;
-                Some(*last)
-            });
-            Body::PassAck { up_to, also: also.collect() }
-        }),
+        received().prop_map(Body::PassAck),
         request().prop_map(|(lock, requester, number, hops)| {
             Body::Request { lock, requester, number, hops }
         }),
@@ -331,7 +338,8 @@ fn lock() -> impl Strategy<Value = tokenring::Body> {
         (lock(), any::<bool>()).prop_map(|(lock, known)| Body::Answer { lock, known }),
         Just(Body::Leaving),
         any::<u64>().prop_map(|last_pass| Body::LeavingAck { last_pass }),
-        position().prop_map(|member| Body::Left { member }),
+        (position(), vec(received(), 0..9))
+            .prop_map(|(member, received)| Body::Left { member, received }),
         position().prop_map(|member| Body::LeftAck { member }),
     ]
 }

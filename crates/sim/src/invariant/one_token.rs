@@ -2,16 +2,18 @@
 
 use super::{Invariant, Seen, Who};
 use roundelay_core::{
+    founding::Event,
     id::NodeId,
     node,
-    protocol::{Effect, Input, InputOf},
+    protocol::{Effect, Input, InputOf, To},
     tokenring::{Body, LockName},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Follows each token from where it is to where it is passed. A pass is on its way from the moment
 /// it is first sent until its receiver has the token; repetitions and duplicates carry its number
-/// and are the same pass (H9). A token that shows up anywhere else is a second one.
+/// and are the same pass (H9). A token that shows up anywhere else is a second one. A member that
+/// says that it has left accepts no pass from then on: what had not arrived there may be taken back.
 #[derive(Debug, Default)]
 pub struct OneToken {
     places: BTreeMap<LockName, Place>,
@@ -19,6 +21,9 @@ pub struct OneToken {
     passes: BTreeMap<Pass, (LockName, u64)>,
     /// The pass that the present step began with.
     arrived: Option<Pass>,
+    /// The positions of the members, and who of them has said that it has left.
+    positions: BTreeMap<NodeId, u16>,
+    left: BTreeSet<NodeId>,
     /// The tokens at each node after its last step.
     held: BTreeMap<NodeId, Vec<LockName>>,
 }
@@ -56,11 +61,14 @@ impl Invariant for OneToken {
                 Ok(())
             }
             Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
-                let Body::Pass { number, lock, token } = &message.body else { return Ok(()) };
-                to.peers().iter().try_for_each(|to| {
-                    let pass = Pass { from: who.node, to: *to, number: *number };
-                    self.on_pass(pass, lock, token.sequence)
-                })
+                self.on_send(who.node, to, &message.body)
+            }
+            Seen::Effect(Effect::Emit(node::Event::Founding(Event::Installed {
+                view, ..
+            }))) => {
+                let position = view.position(who.node).map(|p| (who.node, p as u16));
+                self.positions.extend(position);
+                Ok(())
             }
             Seen::Effect(_) => Ok(()),
             Seen::Tokens(held) => self.on_tokens(who.node, held),
@@ -69,6 +77,20 @@ impl Invariant for OneToken {
 }
 
 impl OneToken {
+    fn on_send(&mut self, from: NodeId, to: &To, body: &Body) -> Result<(), String> {
+        match body {
+            Body::Pass { number, lock, token } => to.peers().iter().try_for_each(|to| {
+                let pass = Pass { from, to: *to, number: *number };
+                self.on_pass(pass, lock, token.sequence)
+            }),
+            Body::Left { member, .. } if self.positions.get(&from) == Some(member) => {
+                self.left.insert(from);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn on_pass(&mut self, pass: Pass, lock: &LockName, sequence: u64) -> Result<(), String> {
         if let Some(first) = self.passes.get(&pass) {
             return if *first == (lock.clone(), sequence) {
@@ -102,7 +124,14 @@ impl OneToken {
         match self.places.get(lock) {
             None | Some(Place::Retired) => Ok(()),
             Some(Place::At(there)) if *there == node => Ok(()),
-            Some(Place::Passed(pass)) if self.arrived == Some(*pass) => Ok(()),
+            Some(Place::Passed(pass)) if self.left.contains(&pass.to) && node == pass.from => {
+                Ok(())
+            }
+            Some(Place::Passed(pass))
+                if self.arrived == Some(*pass) && !self.left.contains(&node) =>
+            {
+                Ok(())
+            }
             Some(elsewhere) => {
                 Err(format!("{node} {verb} a token of {lock}, but the token is {elsewhere:?}"))
             }
@@ -202,5 +231,28 @@ mod tests {
             (1, sends_pass(3, "a", 1)),
         ];
         breaks(&mut OneToken::default(), &history, "passes on");
+    }
+    #[test]
+    fn who_has_left_takes_no_token_and_its_sender_may_take_it_back() {
+        let start = [
+            (1, installed()),
+            (2, installed()),
+            (1, tokens(&["a"])),
+            (1, sends_pass(2, "a", 1)),
+            (1, tokens(&[])),
+            (2, says_left(1)),
+        ];
+        let mut taken_back = start.to_vec();
+        taken_back.push((1, tokens(&["a"])));
+        holds(&mut OneToken::default(), &taken_back);
+        let mut accepted = start.to_vec();
+        accepted.push((2, receives_pass(1, "a", 1)));
+        accepted.push((2, tokens(&["a"])));
+        breaks(&mut OneToken::default(), &accepted, "has a token of a");
+        // The word of another about who has left changes nothing.
+        let mut rumor = start.to_vec();
+        rumor[5] = (3, says_left(1));
+        rumor.push((1, tokens(&["a"])));
+        breaks(&mut OneToken::default(), &rumor, "has a token of a");
     }
 }

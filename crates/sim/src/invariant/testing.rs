@@ -3,11 +3,12 @@
 use super::{Invariant, Seen, Who};
 use bytes::Bytes;
 use roundelay_core::{
-    gossip,
+    founding, gossip,
     id::{Life, Name, NodeId},
     multicast, node,
     protocol::{Effect, EffectOf, Input, InputOf, To},
-    tokenring::{self, LockName, Token},
+    tokenring::{self, LockName, Received, Token},
+    view::{Member, View},
 };
 
 /// One observation, owned.
@@ -77,6 +78,22 @@ pub(crate) fn sends_pass(to: u64, name: &str, number: u64) -> Line {
 /// Receives the pass with this number from node `from`.
 pub(crate) fn receives_pass(from: u64, name: &str, number: u64) -> Line {
     Line::Input(Input::Message { from: id(from), message: pass(name, number) })
+}
+
+/// Installs a view of nodes 1 to 3.
+pub(crate) fn installed() -> Line {
+    let member = |n| Member { id: id(n), name: name(n), life: Life(1), incarnation: 1 };
+    let (members, ring) = ((1..=3).map(member).collect(), [0, 1, 2].into());
+    let view = View { number: 1, members, ring, mode: tokenring::Mode::Rest };
+    let event = founding::Event::Installed { view, founder: 0 };
+    Line::Effect(Effect::Emit(node::Event::Founding(event)))
+}
+
+/// Says that the member at this position has left.
+pub(crate) fn says_left(member: u16) -> Line {
+    let body = tokenring::Body::Left { member, received: vec![Received::default(); 3] };
+    let message = node::Message::Lock(tokenring::Message { view: 1, body });
+    Line::Effect(Effect::Send { to: To::One(id(3)), message })
 }
 
 /// Ends the step with these tokens.

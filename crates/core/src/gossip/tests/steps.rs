@@ -12,7 +12,7 @@ use crate::{
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng, To},
     time::Time,
 };
-use alloc::{vec, vec::Vec};
+use alloc::{string::ToString, vec, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
 use rand_core::SeedableRng;
@@ -143,7 +143,10 @@ fn neighbors_call_each_other() {
 #[test]
 fn a_rumor_is_pushed_on_and_a_second_copy_prunes() {
     let mut one = One::tree(&[1, 2, 3]);
-    one.message(1, Message::Rumor(record(9, 1)));
+    assert_eq!(
+        one.message(1, Message::Rumor(record(9, 1))),
+        [send_many([2, 3], Message::Rumor(record(9, 2))), set(Timer::Flush, 20)]
+    );
     one.timer(Timer::Flush, 20);
     let passed_on = Message::Rumor(rumor(9, 1, 3));
     assert_eq!(
@@ -189,6 +192,87 @@ fn rumors_are_held_until_their_record_comes() {
 }
 
 #[test]
+fn a_record_goes_ahead_of_the_first_rumor_that_needs_it() {
+    for strategy in [Strategy::Tree, Strategy::Rumor { k: 1 }] {
+        let mut one = One::new(config(strategy), &[]);
+        one.input(Input::LinkUp(peer(1)));
+        // Nothing is known of the neighbour, so it may need our record: once per link.
+        let mut sent = Vec::new();
+        for _ in 0..2 {
+            sent.append(&mut one.publish(Bytes::from_static(b"hello")));
+            if let Strategy::Rumor { .. } = strategy {
+                sent.append(&mut one.timer(Timer::Round, 20));
+            }
+        }
+        sent.retain(|effect| matches!(effect, Effect::Send { .. }));
+        let own = |sequence| send(1, Message::Rumor(rumor(0, sequence, 1)));
+        let record = |n, hops| Message::Rumor(record(n, hops));
+        assert_eq!(sent[..2], [send(1, record(0, 1)), own(1)]);
+        assert!(sent[2..].contains(&own(2)) && !sent[2..].contains(&send(1, record(0, 1))));
+        // A new life of it knows nothing, until it says what it knows, or gets what it asks for.
+        one.message(1, Message::Neighbor { hash: 0, answer: true });
+        let want = Message::Want(vec![range(0, 0, 0)]);
+        assert_eq!(one.message(1, want), [send(1, record(0, 1))]);
+        let again = match strategy {
+            Strategy::Tree => one.publish(Bytes::from_static(b"hello")),
+            Strategy::Rumor { .. } => one.timer(Timer::Round, 20),
+        };
+        assert!(!again.contains(&send(1, record(0, 1))), "{again:?}");
+        // A record that comes twice says nothing.
+        one.message(1, record(9, 1));
+        assert_eq!(one.message(1, record(9, 1)), []);
+    }
+}
+
+#[test]
+fn what_nobody_can_name_is_heard_under_a_placeholder() {
+    let mut one = One::tree(&[1]);
+    one.message(1, Message::Rumor(rumor(9, 1, 1)));
+    one.now += Duration::from_secs(1);
+    one.message(1, Message::Rumor(rumor(9, 3, 1)));
+    let emitted = |effects: Vec<EffectOf<Gossip>>| {
+        let emit = |effect: EffectOf<Gossip>| match effect {
+            Effect::Emit(Event::Heard { name, sequence, .. }) => Some((name.to_string(), sequence)),
+            _ => None,
+        };
+        effects.into_iter().filter_map(emit).collect::<Vec<_>>()
+    };
+    assert_eq!(emitted(one.timer(Timer::AntiEntropy, 8_999)), []);
+    let placeholder = peer(9).to_string();
+    let both = [(placeholder.clone(), 1), (placeholder.clone(), 3)];
+    assert_eq!(emitted(one.timer(Timer::AntiEntropy, 1)), both);
+    assert_eq!(emitted(one.timer(Timer::AntiEntropy, 100_000)), []);
+    // What comes later is not held again, and a record that comes after all names the rest.
+    let more = one.message(1, Message::Rumor(rumor(9, 2, 1)));
+    assert_eq!(emitted(more), [(placeholder, 2)]);
+    assert_eq!(emitted(one.message(1, Message::Rumor(record(9, 1)))), []);
+    let more = one.message(1, Message::Rumor(rumor(9, 4, 1)));
+    assert_eq!(emitted(more), [(name(9).to_string(), 4)]);
+    // Everything is dropped in its time.
+    one.timer(Timer::AntiEntropy, 10_000_000);
+    assert_eq!(one.gossip.status().retained_bytes, 0);
+}
+
+#[test]
+fn held_rumors_make_room_when_they_are_given_up() {
+    let mut one = One::new(Config { retention_bytes: 1000, ..config(Strategy::Tree) }, &[1]);
+    // A quarter is for held ones: three of 69 bytes fit.
+    for sequence in 1..=4 {
+        one.message(1, Message::Rumor(rumor(9, sequence, 1)));
+    }
+    assert_eq!(one.gossip.status().retained, 3);
+    one.timer(Timer::AntiEntropy, 10_000);
+    assert_eq!(
+        one.message(1, digest(vec![Have { beyond: vec![(1, 4)], ..have(9, 0) }], false)),
+        [set(Timer::Want, 50)]
+    );
+    let want = Message::Want(vec![range(9, 4, 4)]);
+    assert!(one.timer(Timer::Want, 50).contains(&send(1, want)));
+    one.message(1, Message::Rumor(rumor(9, 4, 1)));
+    assert_eq!((one.gossip.status().retained, one.gossip.status().missing), (4, 0));
+}
+
+#[test]
 fn what_is_announced_and_does_not_come_is_asked_for() {
     let mut one = One::tree(&[1, 2, 3]);
     one.message(1, Message::Rumor(record(9, 1)));
@@ -220,6 +304,48 @@ fn what_is_announced_and_does_not_come_is_asked_for() {
     assert_eq!(one.timer(Timer::Flush, 1), [send(1, news)]);
     let status = one.gossip.status();
     assert_eq!((status.missing, status.repaired, status.duplicates), (0, 1, 1));
+}
+
+#[test]
+fn the_answers_to_repeated_questions_are_not_measured() {
+    let mut one = One::tree(&[1]);
+    let want = |n| send(1, Message::Want(vec![range(n, 0, 0)]));
+    one.message(1, digest(vec![have(8, 1)], false));
+    assert!(one.timer(Timer::Want, 0).contains(&want(8)));
+    one.now += Duration::from_millis(100);
+    one.message(1, digest(vec![have(9, 1)], false));
+    assert!(one.timer(Timer::Want, 0).contains(&want(9)));
+    // The first one is taken as lost while the second one is still open.
+    assert!(one.timer(Timer::Want, 100).contains(&want(8)));
+    let patience = one.gossip.patience();
+    one.now += Duration::from_secs(1);
+    one.message(1, Message::Rumor(record(9, 1)));
+    assert_eq!(one.gossip.status().repaired, 1);
+    assert_eq!(one.gossip.patience(), patience);
+}
+
+#[test]
+fn repeated_questions_wait_longer_but_not_for_ever() {
+    let mut one = One::tree(&[1]);
+    for n in 2..7 {
+        // Slow answers: patience has reached its upper bound after these.
+        one.message(1, digest(vec![have(n, 1)], false));
+        one.timer(Timer::Want, 0);
+        one.now += Duration::from_secs(n as u64 % 2);
+        one.message(1, Message::Rumor(record(n, 1)));
+    }
+    one.message(1, digest(vec![have(9, 1)], false));
+    one.timer(Timer::Want, 0);
+    let mut waits = Vec::new();
+    while one.gossip.status().missing > 0 {
+        let after =
+            one.gossip.lacking.next_due().expect("it is asked for").since(Time::ZERO + one.now);
+        waits.push(after);
+        one.now += after;
+        one.input(Input::Timer(Timer::Want));
+    }
+    assert_eq!(waits.len(), 8, "{waits:?}");
+    assert!(waits.is_sorted() && waits[7] == Duration::from_secs(2), "{waits:?}");
 }
 
 #[test]
@@ -322,6 +448,13 @@ fn hot_rumors_go_round_until_they_are_old_news() {
     one.message(1, Message::Rumor(rumor(9, 1, 1)));
     let known = Message::Known { origin: origin(9), sequence: 1 };
     assert_eq!(one.message(2, Message::Rumor(rumor(9, 1, 1))), [send(2, known)]);
+    // Also to who was asked for it once: it may be pushing it all the same.
+    one.message(1, digest(vec![Have { beyond: vec![(2, 2)], ..have(9, 0) }], false));
+    one.timer(Timer::Want, 50);
+    one.message(1, Message::Rumor(rumor(9, 2, 1)));
+    assert_eq!(one.gossip.status().repaired, 1);
+    let known = Message::Known { origin: origin(9), sequence: 2 };
+    assert_eq!(one.message(1, Message::Rumor(rumor(9, 2, 1))), [send(1, known)]);
 }
 
 #[test]

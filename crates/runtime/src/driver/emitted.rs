@@ -1,0 +1,112 @@
+//! What the core emits, on its way to whoever waits for it.
+
+use super::{Driver, Phase};
+use crate::{
+    gossip::Rumor,
+    node::{Event, Installed},
+};
+use roundelay_core::{
+    NodeId, detector, founding, gossip,
+    multicast::{self, DELIVERY_OVERHEAD},
+    node, tokenring,
+};
+
+impl Driver {
+    /// Passes an event on.
+    pub(super) fn on_event(&mut self, event: node::Event) {
+        match event {
+            node::Event::Peer { peer, state } => self.on_peer_state(peer, state),
+            node::Event::Founding(event) => self.on_founding(event),
+            node::Event::Lock(event) => self.on_lock(event),
+            node::Event::Order(event) => self.on_order(event),
+            node::Event::Gossip(event) => self.on_gossip(event),
+            node::Event::LeaveDone => self.phase = Phase::Over,
+        }
+    }
+
+    fn on_peer_state(&mut self, peer: NodeId, state: detector::State) {
+        let name = self.shared.name_of(peer);
+        self.tell(&Event::Peer { peer, name, state });
+    }
+
+    fn on_founding(&mut self, event: founding::Event) {
+        match &event {
+            founding::Event::Installed { view, founder } => {
+                view.members.iter().for_each(|member| self.shared.learn(&member.name));
+                let founder = view.members[*founder].name.clone();
+                let installed = Installed { view: view.clone(), founder };
+                self.started = true;
+                self.shared.installed.send_replace(Some(view.clone()));
+                self.replies.installed(&installed);
+            }
+            // Who asked for the start tells its user.
+            founding::Event::Refused(error) if self.replies.start_refused(error) => return,
+            _ => {}
+        }
+        self.tell(&Event::Founding(event));
+    }
+
+    fn on_lock(&mut self, event: tokenring::Event) {
+        use tokenring::Event as Lock;
+        match event {
+            Lock::Granted { ticket, fence, .. } => self.replies.granted(ticket, fence),
+            Lock::Released { ticket, .. } => self.replies.released(ticket),
+            Lock::Refused { ticket, reason, .. } => self.replies.lock_refused(ticket, reason),
+            event => self.tell(&Event::Lock(event)),
+        }
+    }
+
+    fn on_order(&mut self, event: multicast::Event) {
+        use multicast::Event as Order;
+        match event {
+            Order::Delivered(delivery) => {
+                let bytes = delivery.payload.len() + DELIVERY_OVERHEAD;
+                if self.reading {
+                    self.shared.unread.push(delivery, bytes);
+                    self.told.deliveries = true;
+                } else {
+                    self.unclaimed += bytes;
+                }
+            }
+            Order::Sent { ticket, position } => self.replies.sent(ticket, position),
+            Order::Refused { ticket, reason } => {
+                self.replies.send_refused(ticket, reason, &self.shared.limits);
+            }
+            event => self.tell(&Event::Order(event)),
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossip::Event) {
+        match event {
+            gossip::Event::Heard { origin, name, sequence, hops, payload } => {
+                self.shared.learn(&name);
+                let bytes = payload.len();
+                let (origin, life) = (name.to_string(), origin.life);
+                let rumor = Rumor { origin, life, sequence, hops, payload };
+                self.shared.rumors.push(&rumor, bytes);
+                self.told.rumors = true;
+            }
+            gossip::Event::Published { ticket, sequence } => {
+                self.replies.published(ticket, sequence);
+            }
+            gossip::Event::Refused { ticket, reason } => {
+                self.replies.publish_refused(ticket, reason, &self.shared.limits);
+            }
+            gossip::Event::NeighborUp(peer) => {
+                self.tell(&Event::NeighborUp(peer));
+            }
+        }
+    }
+
+    /// Tells people about a link.
+    pub(super) fn line(&mut self, line: String) {
+        if let Some(line) = self.lines.admit(line, self.now) {
+            self.tell(&Event::Link(line));
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        self.shared.events.push(event, 0);
+        self.told.events = true;
+    }
+}
