@@ -27,7 +27,7 @@ doc:
 
 deny:                                ## licences, duplicates, sources (needs cargo-deny; CI installs it)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-	  $(CARGO) deny --offline --locked check licenses bans sources; \
+	  $(CARGO) deny --locked check licenses bans sources; \
 	elif [ -n "$$CI" ]; then echo 'cargo-deny is missing in CI'; exit 1; \
 	else echo 'skipped: cargo-deny is not installed'; fi
 

@@ -51,10 +51,14 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
     let (node, events) =
         stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
     let deliveries = node.deliveries();
-    let multicast = node.multicast();
+    let outgoing = node.clone();
     let outbox = Outbox::new(rate, move |text| {
-        let multicast = multicast.clone();
-        async move { multicast.submit(text).await }
+        let node = outgoing.clone();
+        async move {
+            // What waits for absent peers is kept here, so that it can be said if it was in vain.
+            node.wait_installed().await;
+            node.multicast().submit(text).await
+        }
     });
     let mut order = Order {
         book: PeerBook::new(&peers, &name),

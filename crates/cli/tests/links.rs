@@ -5,8 +5,11 @@
 
 mod process;
 
-use process::{Dir, Process, all_leave, free_ports, owned, proxy::Proxy};
-use std::{thread, time::Duration};
+use process::{Dir, Process, SOON, all_leave, free_ports, owned, proxy::Proxy};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 const THREE: [&str; 3] = ["p1", "p2", "p3"];
 
@@ -41,6 +44,15 @@ impl Nodes {
         Process::start(&self.dir, &args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Waits until each of them has been called.
+    fn wait_called(&self) {
+        let deadline = Instant::now() + SOON;
+        while self.proxies.iter().any(|proxy| proxy.passed() == 0) {
+            assert!(Instant::now() < deadline, "somebody is never called");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn check(&self, what: &str) {
         for (name, proxy) in THREE.iter().zip(&self.proxies) {
             assert!(proxy.passed() > 0, "{what}: nobody called {name}");
@@ -72,6 +84,7 @@ fn come_and_go(program: &str, order: [usize; 3]) {
     for (_, process) in &mut running {
         process.read_until("some work", |process| process.all(kind).len() > 20);
     }
+    nodes.wait_called();
     running.sort_by_key(|(index, _)| *index);
     for ((index, process), way) in running.iter_mut().zip(["quit", "TERM", "INT"]) {
         match way {
@@ -118,6 +131,7 @@ fn all_may_leave_at_once() {
                 });
             }
         }
+        nodes.wait_called();
         for process in &mut running {
             process.signal("TERM");
         }

@@ -90,12 +90,13 @@ fn questions_are_asked_again_and_lines_typed_ahead_are_kept() {
         ("peer name: ", "p1\r"),
         ("next peer name: ", "p1\r"),
         ("> ", "start\r"),
-        ("the ring is p1 → p1", "lock\rlock\runlock\runlock\r"),
+        ("the ring is p1 → p1", "lock\r"),
+        ("you have the lock (fence 1", "lock\runlock\runlock\r"),
         ("you do not have the lock", "quit\r"),
     ];
     let (shown, code) = at_terminal(&dir, "tokenring", &keys);
     assert_eq!(code, Some(0), "{shown}");
-    for text in ["is not in machines.txt; it lists p1", "you have the lock (fence 1", "passed"] {
+    for text in ["is not in machines.txt; it lists p1", "(fence 1); unlock it first", "passed"] {
         assert!(shown.contains(text), "{text:?} is missing: {shown}");
     }
 }
