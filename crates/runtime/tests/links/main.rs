@@ -162,6 +162,18 @@ async fn a_reset_connection_is_told_in_a_line_and_dialled_again() {
     p2.leave().await;
 }
 
+/// A machine that lost its power sends no end of its connections.
+#[tokio::test]
+async fn a_peer_that_vanishes_is_suspect_and_then_down() {
+    let ([p1, p2], proxies) = pair().await;
+    proxies.iter().for_each(Proxy::freeze);
+    sees(&p1, "p2", PeerState::Suspect).await;
+    sees(&p1, "p2", PeerState::Down).await;
+    sees(&p2, "p1", PeerState::Down).await;
+    p1.leave().await;
+    p2.leave().await;
+}
+
 #[tokio::test]
 async fn a_peer_that_comes_back_is_reached_again() {
     let proxies = [Proxy::start().await, Proxy::start().await];

@@ -32,6 +32,8 @@ struct Shared {
     resets: AtomicUsize,
     /// Counted up to reset everything.
     reset: watch::Sender<u64>,
+    /// Whether nothing is passed on any more.
+    frozen: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -64,6 +66,11 @@ impl Proxy {
 
     pub(crate) fn reset_all(&self) {
         self.shared.reset.send_modify(|count| *count += 1);
+    }
+
+    /// From now on nothing is passed on, not even the end of a connection.
+    pub(crate) fn freeze(&self) {
+        self.shared.frozen.send_replace(true);
     }
 
     pub(crate) async fn all_ended(&self) {
@@ -115,7 +122,9 @@ async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, shared: &Shared) {
     let mut to = Writer(Some(to));
     let mut buffer = vec![0; 64 << 10];
     let mut deaf = false;
+    let mut frozen = shared.frozen.subscribe();
     loop {
+        frozen.wait_for(|frozen| !frozen).await.unwrap();
         let length = match from.read(&mut buffer).await {
             Ok(0) => break,
             Ok(length) => length,
