@@ -217,7 +217,9 @@ impl Talk {
             () = maybe(&mut self.patience) => self.on_patience().await,
             () = maybe(&mut self.confirm) => self.confirm = None,
             command = self.stage.input.command("/quit", full) => {
-                return self.on_command(command).await;
+                let flow = self.on_command(command).await;
+                self.stage.answered().await;
+                return flow;
             }
         }
         ControlFlow::Continue(())

@@ -172,7 +172,9 @@ impl Order {
             sent = self.outbox.sent() => self.on_sent(sent).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
             command = self.stage.input.command("/quit", full) => {
-                return self.on_command(command).await;
+                let flow = self.on_command(command).await;
+                self.stage.answered().await;
+                return flow;
             }
         }
         ControlFlow::Continue(())

@@ -61,11 +61,13 @@ impl Output {
     /// Starts the writer. If nobody reads any more, it requests `shutdown`.
     pub(crate) fn start(format: Format, printer: Option<Printer>, shutdown: Shutdown) -> Self {
         let (lines, queue) = mpsc::channel(QUEUE);
+        let hurried = Arc::<AtomicBool>::default();
+        let ending = Arc::clone(&hurried);
         thread::Builder::new()
             .name("output".into())
             .spawn(move || {
                 let written = match printer {
-                    Some(printer) => print(queue, printer),
+                    Some(printer) => print(queue, printer, &ending),
                     None => write(queue),
                 };
                 if written.is_err() {
@@ -73,7 +75,7 @@ impl Output {
                 }
             })
             .expect("the system has room for one more thread");
-        Self { format, lines, hurried: Arc::default() }
+        Self { format, lines, hurried }
     }
 
     /// What is said for people, for a test to read.
@@ -211,10 +213,21 @@ fn flush(stdout: &mut io::StdoutLock<'_>, batch: &mut String) -> io::Result<()> 
     stdout.flush()
 }
 
-/// Prints to a terminal, above the line that is being typed.
-fn print(mut queue: mpsc::Receiver<Line>, mut printer: Printer) -> io::Result<()> {
+/// Prints to a terminal, above the line that is being typed. When the program is `ending`, instead
+/// of that line: the editor would have no time left to show it.
+fn print(
+    mut queue: mpsc::Receiver<Line>,
+    mut printer: Printer,
+    ending: &AtomicBool,
+) -> io::Result<()> {
     while let Some(line) = queue.blocking_recv() {
         match line {
+            Line::Out(text) | Line::Err(text) if ending.load(Ordering::Relaxed) => {
+                // The terminal may be in the editor's hands, where a line feed is only that.
+                let text = text.replace('\n', "\r\n");
+                write!(io::stdout(), "\r\x1b[K{text}\r\n")?;
+                io::stdout().flush()?;
+            }
             Line::Out(text) | Line::Err(text) => {
                 printer.print(format!("{text}\n")).map_err(io::Error::other)?;
             }

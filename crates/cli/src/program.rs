@@ -21,6 +21,8 @@ use tokio::{
 const LEAVE: Duration = Duration::from_millis(4200);
 /// How long it may take before that is said.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the next prompt waits for the answer to the command before.
+const ANSWER: Duration = Duration::from_millis(200);
 /// How long the resolver may take for a warning that nobody waits for.
 const RESOLVE: Duration = Duration::from_secs(3);
 
@@ -47,6 +49,15 @@ impl Stage {
         tokio::select! {
             answers = questions(input, output) => answers,
             () = shutdown.requested() => Ok(None),
+        }
+    }
+
+    /// Waits until the answer to a command of a person has been shown: only then is the next line
+    /// asked for, so that answers stand below their commands even if those were typed ahead.
+    pub(crate) async fn answered(&self) {
+        if !self.input.is_script() {
+            // Not for ever: a line that the editor has already taken appears with its next prompt.
+            let _ = timeout(ANSWER, self.output.flush()).await;
         }
     }
 

@@ -162,7 +162,9 @@ impl Ring {
             result = maybe(&mut self.starting) => self.on_started(result).await,
             grant = self.lock.granted(), if started => self.on_grant(grant).await,
             command = self.stage.input.command("quit", pending) => {
-                return self.on_command(command).await;
+                let flow = self.on_command(command).await;
+                self.stage.answered().await;
+                return flow;
             }
         }
         ControlFlow::Continue(())
