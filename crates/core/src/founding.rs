@@ -159,6 +159,8 @@ pub enum Timer {
 pub enum Command {
     /// Found the group from here.
     Start,
+    /// Take part in no founding any more.
+    Leave,
 }
 
 /// What the founding reports.

@@ -12,7 +12,10 @@ use crate::{
     protocol::{Context, EffectOf, Input, InputOf, Protocol},
     tokenring::{self, TokenRing},
 };
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 /// Settings of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -153,6 +156,10 @@ pub struct Node {
     lock: Option<Child<TokenRing>>,
     order: Option<Child<Multicast>>,
     gossip: Option<Child<Gossip>>,
+    /// Peers with a link, and whether lock and order have been told.
+    links: BTreeMap<NodeId, bool>,
+    /// Whether the node leaves as soon as the view that it has said yes to is in use.
+    leave_later: bool,
     /// The parts that have not left yet, once the node is leaving.
     leaving: Option<BTreeSet<Part>>,
 }
@@ -182,6 +189,8 @@ impl Node {
             lock: lock.map(Child::new),
             order: order.map(Child::new),
             gossip: config.gossip.map(Gossip::new).map(Child::new),
+            links: BTreeMap::new(),
+            leave_later: false,
             leaving: None,
         }
     }
@@ -290,6 +299,7 @@ impl Node {
             Message::Founding(message) => {
                 if let Some(founding) = &mut self.founding {
                     founding.handle(Input::Message { from, message }, cx);
+                    self.admit_members(cx);
                 }
             }
             Message::Lock(message) => {
@@ -373,21 +383,57 @@ impl Node {
         if let Some(founding) = &mut self.founding {
             founding.handle(link.input(), cx);
         }
+        if let Some(gossip) = &mut self.gossip {
+            gossip.handle(link.input(), cx);
+        }
+        let (Link::Up(peer) | Link::Down(peer)) = *link;
+        let before = match link {
+            Link::Up(_) => self.links.insert(peer, false),
+            Link::Down(_) => self.links.remove(&peer),
+        };
+        if before == Some(true) {
+            self.tell_members(&Link::Down(peer), cx);
+        }
+        self.admit_members(cx);
+    }
+
+    /// Lock and order hear of a link only once the peer has said that it is active in this view:
+    /// another life of a member, which is turned away, is not there for them.
+    fn admit_members(&mut self, cx: &mut Context<'_, Self>) {
+        let Some(founding) = &self.founding else { return };
+        let active = |peer: &NodeId| founding.machine.is_active_with(*peer);
+        let new = |(peer, told): (&NodeId, &bool)| (!told && active(peer)).then_some(*peer);
+        let admitted: Vec<NodeId> = self.links.iter().filter_map(new).collect();
+        for peer in admitted {
+            self.links.insert(peer, true);
+            self.tell_members(&Link::Up(peer), cx);
+        }
+    }
+
+    fn tell_members(&mut self, link: &Link, cx: &mut Context<'_, Self>) {
         if let Some(lock) = &mut self.lock {
             lock.handle(link.input(), cx);
         }
         if let Some(order) = &mut self.order {
             order.handle(link.input(), cx);
         }
-        if let Some(gossip) = &mut self.gossip {
-            gossip.handle(link.input(), cx);
-        }
     }
 
     fn on_leave(&mut self, cx: &mut Context<'_, Self>) {
-        if self.leaving.is_some() {
+        if self.leaving.is_some() || self.leave_later {
             return;
         }
+        if let Some(founding) = &mut self.founding {
+            founding.handle(Input::Command(founding::Command::Leave), cx);
+            // The others count on this member already: it leaves like one.
+            self.leave_later = founding.machine.status().phase == founding::Phase::Active;
+        }
+        if !self.leave_later {
+            self.leave_now(cx);
+        }
+    }
+
+    fn leave_now(&mut self, cx: &mut Context<'_, Self>) {
         let mut parts = BTreeSet::new();
         if let Some(lock) = &mut self.lock {
             parts.insert(Part::Lock);
@@ -414,13 +460,18 @@ impl Node {
             let detector::Event::Changed { peer, state } = event;
             cx.emit(Event::Peer { peer, state });
         }
+        let mut leave_now = false;
         if let Some(founding) = &mut self.founding {
             for event in core::mem::take(&mut founding.events) {
                 if let founding::Event::Installed { view, founder } = &event {
                     install(&mut self.lock, &mut self.order, view, *founder, cx);
+                    leave_now = core::mem::take(&mut self.leave_later);
                 }
                 cx.emit(Event::Founding(event));
             }
+        }
+        if leave_now {
+            self.leave_now(cx);
         }
         let mut left = Vec::new();
         if let Some(lock) = &mut self.lock {

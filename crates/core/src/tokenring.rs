@@ -139,11 +139,15 @@ pub enum Body {
     Ask {
         /// Which lock.
         lock: LockName,
+        /// Counts the rounds of questions of the asker.
+        round: u64,
     },
     /// The answer.
     Answer {
         /// Which lock.
         lock: LockName,
+        /// That of the question.
+        round: u64,
         /// Whether the token has ever been there.
         known: bool,
     },

@@ -24,7 +24,7 @@ use crate::{
 };
 use bytes::Bytes;
 use lines::Lines;
-use links::Links;
+use links::{Before, Links};
 use replies::Replies;
 use roundelay_core::{
     Context, Effect, Input, NodeId, Protocol as _, Rng, Time, gossip, multicast,
@@ -338,7 +338,11 @@ impl Driver {
     fn on_link(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Up { peer, life, outbox } => {
-                if self.links.on_up(peer, life, outbox) {
+                let before = self.links.on_up(peer, life, outbox);
+                if before == Before::OtherLife {
+                    self.input(Input::LinkDown(peer));
+                }
+                if matches!(before, Before::Nothing | Before::OtherLife) {
                     self.input(Input::LinkUp(peer));
                 }
             }

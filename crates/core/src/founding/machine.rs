@@ -37,6 +37,7 @@ pub struct Founding {
     reached: BTreeSet<NodeId>,
     /// Whether a start of this node waits for absent nodes.
     wanting: bool,
+    leaving: bool,
     state: State,
     /// Walks that this node has said yes to and given up for good.
     forgotten: VecDeque<u64>,
@@ -100,6 +101,7 @@ impl Founding {
             config,
             reached: BTreeSet::new(),
             wanting: false,
+            leaving: false,
             state: State::Idle,
             forgotten: VecDeque::new(),
             nonce: 0,
@@ -193,6 +195,8 @@ impl Founding {
     /// Says yes to `start`, and thereby gives up any other walk for ever (V8).
     fn say_yes(&mut self, start: Start) {
         self.forget();
+        // An answer to what was asked before this yes is not fresh.
+        self.nonce = 0;
         self.state = State::Tentative(start);
     }
 
@@ -202,6 +206,7 @@ impl Founding {
             if self.forgotten.len() > FORGOTTEN_MAX {
                 self.forgotten.pop_front();
             }
+            self.nonce = 0;
             self.state = State::Idle;
         }
     }
@@ -224,6 +229,10 @@ impl Founding {
             return;
         }
         if self.forgotten.contains(&run) {
+            if start.index == self.me {
+                // An own walk that was given up.
+                return;
+            }
             let reason = Refusal::Forgotten;
             return self.send_to(start.index, Message::Refuse { run, reason }, cx);
         }
@@ -270,12 +279,15 @@ impl Founding {
             State::Active(active) => {
                 return Verdict::No(Refusal::AlreadyStarted { by: active.founder });
             }
-            State::TurnedAway => return Verdict::Ignore,
             // Changing to a smaller index only: so of two starters one goes through.
             State::Tentative(held) if held.index < start.index => {
                 return Verdict::No(Refusal::GaveWay { to: held.index });
             }
-            State::Tentative(_) | State::Idle => {}
+            // Who is turned away holds no yes. If anybody is still active, that one refuses.
+            State::Tentative(_) | State::Idle | State::TurnedAway => {}
+        }
+        if self.leaving {
+            return Verdict::Ignore;
         }
         if self.wanting && self.me < start.index {
             return Verdict::No(Refusal::GaveWay { to: self.me });
@@ -358,7 +370,7 @@ impl Founding {
         };
         self.give_up(error, cx);
         // A start that nobody has typed tries again when something has changed.
-        self.wanting = self.is_automatic();
+        self.wanting = self.is_automatic() && !self.leaving;
     }
 
     /// Gives the own start up and tells everybody.
@@ -502,7 +514,9 @@ impl Founding {
             return;
         }
         self.reached.insert(peer);
-        if let State::Active(active) = &self.state {
+        if let State::Active(active) = &mut self.state {
+            // It may be another life by now: whether it is active it must say again.
+            active.known.remove(&peer);
             cx.send(peer, Message::Active { run: active.run, answer: true });
             cx.set_timer(Timer::Repeat, REPEAT);
         } else if self.wanting {
@@ -514,11 +528,31 @@ impl Founding {
         if !self.reached.remove(&peer) {
             return;
         }
-        match self.state {
+        match &mut self.state {
             // Forgotten for good (S3, `start`), so that another start can go through.
             State::Tentative(start) if self.ids[usize::from(start.index)] == peer => self.forget(),
+            // The walk cannot come round: it waits for that node like a start that has not begun.
+            State::Tentative(start) if start.index == self.me => {
+                self.withdraw(cx);
+                self.wanting = true;
+                self.start_or_wait(cx);
+            }
+            State::Active(active) => {
+                active.known.remove(&peer);
+            }
             _ if self.wanting => self.start_or_wait(cx),
             _ => {}
+        }
+    }
+
+    /// Says yes to nothing any more, and takes back what has not become a view.
+    fn on_leave(&mut self, cx: &mut Context<'_, Self>) {
+        (self.leaving, self.wanting) = (true, false);
+        self.withdraw(cx);
+        if let State::Tentative(start) = self.state {
+            self.forget();
+            let reason = Refusal::Forgotten;
+            self.send_to(start.index, Message::Refuse { run: start.run, reason }, cx);
         }
     }
 
@@ -616,6 +650,7 @@ impl Protocol for Founding {
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(Timer::Repeat) => self.on_repeat(cx),
             Input::Command(Command::Start) => self.on_command_start(cx),
+            Input::Command(Command::Leave) => self.on_leave(cx),
             Input::LinkUp(peer) => self.on_link_up(peer, cx),
             Input::LinkDown(peer) => self.on_link_down(peer, cx),
             Input::Appended(_) => {}

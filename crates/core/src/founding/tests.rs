@@ -1,10 +1,11 @@
 use super::*;
 use crate::{
-    protocol::Input,
+    protocol::{Context, Effect, Input, Protocol as _, Rng},
     testing::{Faults, Group},
 };
 use alloc::{collections::BTreeSet, format, vec};
 use core::time::Duration;
+use rand_core::SeedableRng as _;
 
 fn name(i: usize) -> Name {
     Name::new(&format!("p{}", i + 1)).unwrap()
@@ -204,4 +205,103 @@ fn impossible_walks_are_ignored() {
     group.input(name(1).id(), Input::Message { from: name(0).id(), message });
     assert!(group.events.is_empty());
     assert_eq!(group.machines[&name(1).id()].status().phase, Phase::Idle);
+}
+
+#[test]
+fn a_late_answer_does_not_count_as_fresh() {
+    let mut rng = Rng::seed_from_u64(1);
+    let mut drive = |m: &mut Founding, input| {
+        let mut fx = Vec::new();
+        m.handle(input, &mut Context::new(crate::time::Time::ZERO, &mut rng, &mut fx));
+        fx
+    };
+    let member = |i: usize, life: u128| crate::view::Member {
+        id: name(i).id(),
+        name: name(i),
+        life: Life(life),
+        incarnation: 1,
+    };
+    let view = |p0: u128, p1: u128| View {
+        number: 1,
+        members: [member(0, p0), member(1, p1), member(2, 102)].into(),
+        ring: [0, 1, 2].into(),
+        mode: Mode::Circulate,
+    };
+    let mut p3 = Founding::new(config(2, 3, 0));
+    for i in [0, 1] {
+        drive(&mut p3, Input::LinkUp(name(i).id()));
+    }
+    // p1 (first life) is active in walk 7; p3 has not heard, and asks.
+    let fx = drive(
+        &mut p3,
+        Input::Message { from: name(0).id(), message: Message::Active { run: 7, answer: true } },
+    );
+    let nonce = fx
+        .iter()
+        .find_map(|e| match e {
+            Effect::Send { message: Message::Ask { nonce, .. }, .. } => Some(*nonce),
+            _ => None,
+        })
+        .unwrap();
+    // The answer is slow. p1 and p2 die, come back, and p1 starts walk 8, to which p3 says yes.
+    for i in [0, 1] {
+        drive(&mut p3, Input::LinkDown(name(i).id()));
+        drive(&mut p3, Input::LinkUp(name(i).id()));
+    }
+    let step = |p: u16, life: u128, next| Step { position: p, life: Life(life), next };
+    let path = vec![step(0, 200, 1), step(1, 201, 2)];
+    let digest = crate::id::hash64(b"p1,p2,p3,");
+    let walk = Message::Walk { start: Start { index: 0, run: 8 }, digest, path };
+    drive(&mut p3, Input::Message { from: name(1).id(), message: walk });
+    assert_eq!(p3.status().phase, Phase::Tentative);
+    // Now the late answer and a late "active" of the dead p1.
+    drive(
+        &mut p3,
+        Input::Message {
+            from: name(0).id(),
+            message: Message::Announce { nonce, run: 7, view: view(100, 101), founder: 0 },
+        },
+    );
+    let fx = drive(
+        &mut p3,
+        Input::Message { from: name(0).id(), message: Message::Active { run: 7, answer: false } },
+    );
+    assert_eq!(p3.status().phase, Phase::Tentative, "{fx:?}");
+}
+
+#[test]
+fn who_was_turned_away_joins_a_new_founding() {
+    let mut group = group(&[1, 2, 0], 1);
+    start(&mut group, 0);
+    group.run(LONG);
+    for i in 0..3 {
+        let mut reborn = config(i, 3, (i + 1) % 3);
+        reborn.life = Life(999 + i as u128);
+        if i == 2 {
+            group.machines.insert(name(2).id(), Founding::new(reborn));
+            for j in [0, 1] {
+                group.input(name(2).id(), Input::LinkUp(name(j).id()));
+                group.input(name(j).id(), Input::LinkUp(name(2).id()));
+            }
+            group.run(LONG);
+        }
+    }
+    for i in [0, 1] {
+        let mut reborn = config(i, 3, i + 1);
+        reborn.life = Life(555 + i as u128);
+        group.machines.insert(name(i).id(), Founding::new(reborn));
+    }
+    for i in [0, 1] {
+        for j in 0..3 {
+            if i != j {
+                group.input(name(i).id(), Input::LinkUp(name(j).id()));
+                group.input(name(j).id(), Input::LinkDown(name(i).id()));
+                group.input(name(j).id(), Input::LinkUp(name(i).id()));
+            }
+        }
+    }
+    group.events.clear();
+    start(&mut group, 0);
+    group.run(LONG);
+    assert!(!group.events.is_empty(), "start says nothing for {LONG:?}");
 }

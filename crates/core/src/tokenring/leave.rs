@@ -58,11 +58,13 @@ impl TokenRing {
     }
 
     fn dismiss_clients(&mut self, cx: &mut Context<'_, Self>) {
+        let mut dismissed = 0;
         for (name, lock) in &mut self.locks {
             if let Some(grant) = lock.granted.take() {
                 let (lock, ticket, fence) = (name.clone(), grant.ticket, grant.fence);
                 cx.emit(Event::Released { lock, ticket, fence });
             }
+            dismissed += lock.waiters.len();
             let tries = lock.tries.drain(..).map(|attempt| attempt.ticket);
             let tickets: Vec<u64> = lock.waiters.drain(..).chain(tries).collect();
             for ticket in tickets {
@@ -70,7 +72,7 @@ impl TokenRing {
                 cx.emit(Event::Refused { lock: name.clone(), ticket, reason });
             }
         }
-        self.forget_waiters();
+        self.forget_waiters(dismissed);
     }
 
     fn hand_all_over(&mut self, cx: &mut Context<'_, Self>) {
@@ -200,7 +202,8 @@ impl TokenRing {
             // The hop did not happen.
             token.hops -= 1;
         }
-        let (me, turn) = (self.ring.as_ref().expect("messages are of a view").me, self.config.turn);
+        let me = self.ring.as_ref().expect("messages are of a view").me;
+        let turn = if self.circulates(name) { 1 } else { self.config.turn };
         self.lock_mut(name).take_in(token, me, turn);
         self.serve(name, cx);
     }

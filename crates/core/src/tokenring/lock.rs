@@ -25,8 +25,8 @@ pub(super) struct Lock {
     pub(super) passed_to: Option<usize>,
     /// How many more local waiters are served before the token goes on.
     pub(super) turn_left: usize,
-    /// As a home that has taken over: who has not yet said that it never had the token.
-    pub(super) unsure: Option<BTreeSet<usize>>,
+    /// As a home that has taken over: what it asks the others before it creates the token.
+    pub(super) inquiry: Option<Inquiry>,
     /// Hops of a circulating token when it was last here.
     pub(super) hops: u64,
     /// The sequence of the last grant known here.
@@ -44,6 +44,14 @@ pub(super) struct Try {
     pub(super) ticket: Ticket,
     pub(super) number: u64,
     pub(super) deadline: Time,
+}
+
+/// A round of questions whether a token has ever been anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Inquiry {
+    pub(super) round: u64,
+    /// Who has not yet said that it never had the token.
+    pub(super) unsure: BTreeSet<usize>,
 }
 
 /// A want of this node that some token does or does not know about.
@@ -68,7 +76,7 @@ impl Lock {
             wanted: vec![0; members],
             passed_to: None,
             turn_left: 0,
-            unsure: None,
+            inquiry: None,
             hops: 0,
             sequence: 0,
         }
@@ -102,7 +110,7 @@ impl Lock {
         self.sequence = token.sequence;
         self.turn_left = turn;
         self.touched = true;
-        self.unsure = None;
+        self.inquiry = None;
         self.passed_to = None;
         self.token = Some(token);
     }

@@ -267,8 +267,12 @@ impl TokenRing {
         }
         if token.sequence + 1 >= 1 << SEQUENCE_BITS {
             // H10: never wraps. Only a new view has new fences.
-            let reason = Refusal::FencesUsedUp;
-            cx.emit(Event::Refused { lock: name.clone(), ticket, reason });
+            let waiters = core::mem::take(&mut lock.waiters);
+            self.waiters -= waiters.len();
+            for ticket in waiters.into_iter().chain([ticket]) {
+                let reason = Refusal::FencesUsedUp;
+                cx.emit(Event::Refused { lock: name.clone(), ticket, reason });
+            }
             return;
         }
         token.sequence += 1;
@@ -323,7 +327,8 @@ impl TokenRing {
         }
         let ring = self.ring.as_mut().expect("messages are of a view");
         let (n, me) = (ring.view.len(), ring.me);
-        if token.wanted.len() != n || token.served.len() != n {
+        let countable = token.sequence < 1 << SEQUENCE_BITS && token.hops < 1 << 62;
+        if token.wanted.len() != n || token.served.len() != n || !countable {
             self.ignored += 1;
             return;
         }
@@ -408,7 +413,7 @@ impl TokenRing {
         }
         let unrecorded = lock.request.is_some_and(|request| !request.recorded);
         let overdue = lock.request.is_some_and(|r| !r.recorded && r.sent + after <= now);
-        let asking = lock.unsure.is_some();
+        let asking = lock.inquiry.is_some();
         if overdue {
             self.send_request(name, cx);
         } else if asking {
@@ -425,6 +430,7 @@ impl TokenRing {
         ring.links[position].up = true;
         ring.repeat_passes(position, Duration::ZERO, cx);
         ring.tell_who_left(position, cx);
+        self.repeat_later(cx);
         self.serve_blocked(cx);
         for name in self.open.clone() {
             self.send_request(&name, cx);
@@ -445,12 +451,16 @@ impl TokenRing {
     fn notice_waiting(&mut self, cx: &mut Context<'_, Self>) {
         let Some(ring) = &self.ring else { return };
         let gone = |p: &&usize| !ring.links[**p].up && !ring.links[**p].has_left();
-        let sent_to = |p: &&usize| ring.links[**p].unacknowledged() > 0 || !self.blocked.is_empty();
         let long = |p: &&usize| ring.links[**p].down_since + PATIENCE <= cx.now();
+        let sent_to = |p: &&usize| ring.links[**p].unacknowledged() > 0;
+        let token_for =
+            |p: &&usize| self.blocked.iter().any(|name| self.is_blocked_for(ring, name, **p));
+        let waits = |lock: &Lock| lock.token.is_none() && !lock.waiters.is_empty();
         let mut absent = ring.order.iter().filter(gone);
-        let waiting_for = absent.clone().find(sent_to).or_else(|| {
+        let certain = absent.clone().find(|p| sent_to(p) || token_for(p));
+        let waiting_for = certain.or_else(|| {
             // The token may be with who is gone: nobody else could tell.
-            absent.find(|p| self.waiters > 0 && long(p))
+            absent.find(|p| long(p) && self.waiters > 0 && self.locks.values().any(waits))
         });
         let waiting_for = waiting_for.map(|p| ring.view.members[*p].id);
         if waiting_for != self.waiting_for {
@@ -461,14 +471,22 @@ impl TokenRing {
         }
     }
 
+    fn is_blocked_for(&self, ring: &Ring, name: &LockName, member: usize) -> bool {
+        let token = self.locks.get(name).and_then(|lock| lock.token.as_ref());
+        let next = || ring.order.iter().find(|p| ring.links[**p].stays == Stays::Here);
+        token.is_some_and(|token| {
+            token.is_wanted_by(member) || (self.circulates(name) && next() == Some(&member))
+        })
+    }
+
     // ---- Small things ----
 
     pub(super) fn ignore(&mut self) {
         self.ignored += 1;
     }
 
-    pub(super) fn forget_waiters(&mut self) {
-        self.waiters = 0;
+    pub(super) fn forget_waiters(&mut self, count: usize) {
+        self.waiters -= count;
     }
 
     pub(super) fn circulates(&self, name: &LockName) -> bool {
@@ -503,8 +521,10 @@ impl TokenRing {
                 self.on_try(lock, requester, number, hops, cx);
             }
             Body::Busy { lock, number } => self.on_busy(lock, number, cx),
-            Body::Ask { lock } => self.on_ask(from, lock, cx),
-            Body::Answer { lock, known } => self.on_answer(from, &lock, known, cx),
+            Body::Ask { lock, round } => self.on_ask(from, lock, round, cx),
+            Body::Answer { lock, round, known } => {
+                self.on_answer(from, &lock, (round, known), cx);
+            }
             Body::Leaving => self.on_peer_leaving(from, cx),
             Body::LeavingAck { last_pass } => self.on_leaving_ack(from, last_pass, cx),
             Body::Left { member, received } => self.on_left(from, member, received, cx),
@@ -515,6 +535,8 @@ impl TokenRing {
     fn on_pass_ack(&mut self, from: usize, received: &Received, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_mut().expect("messages are of a view");
         ring.links[from].acknowledge(received);
+        // There may be room in the window again.
+        self.serve_blocked(cx);
         self.go_on_leaving(cx);
     }
 }

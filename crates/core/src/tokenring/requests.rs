@@ -2,7 +2,9 @@
 //! rules): requests, which everyone on their way records, and tries, which nobody does.
 
 use super::{
-    Body, Event, LockName, Refusal, Ticket, Token, TokenRing, leave::Leaving, lock::Try,
+    Body, Event, LockName, Refusal, Ticket, Token, TokenRing,
+    leave::Leaving,
+    lock::{Inquiry, Try},
     machine::Ring,
 };
 use crate::{id::hash64, protocol::Context};
@@ -48,44 +50,53 @@ impl TokenRing {
         }
         let ring = self.ring.as_ref().expect("a lock is in a view");
         let lock = self.locks.get_mut(name).expect("the caller has recorded it");
-        let unsure = lock.unsure.get_or_insert_with(|| {
-            // The first home knows what it has created. One that has taken over from a home that
-            // left asks everybody: whoever left handed its tokens over first, so somebody who
-            // stays has had the token, if there is one.
-            let took_over = ring.first_home(name) != ring.me;
-            ring.order.iter().copied().filter(|p| took_over && !ring.links[*p].has_left()).collect()
-        });
-        unsure.retain(|p| !ring.links[*p].has_left());
-        if unsure.is_empty() {
-            let (me, n) = (ring.me, ring.view.len());
-            lock.take_in(Token::new(n), me, self.config.turn);
-            self.open.remove(name);
-            return self.serve(name, cx);
+        // The first home knows what it has created. One that has taken over from a home that left
+        // asks everybody: whoever left handed its tokens over first, so somebody who stays has had
+        // the token, if there is one.
+        let stays = |p: &usize| !ring.links[*p].has_left();
+        let answers_to_come = lock.inquiry.as_ref().is_some_and(|i| i.unsure.iter().all(stays));
+        if ring.first_home(name) != ring.me && !answers_to_come {
+            // Also anew when somebody leaves who has not answered: it may have handed the token to
+            // a member that has already said no.
+            self.requests += 1;
+            let unsure = ring.order.iter().copied().filter(stays).collect();
+            lock.inquiry = Some(Inquiry { round: self.requests, unsure });
         }
-        for position in unsure.iter() {
-            ring.send(*position, Body::Ask { lock: name.clone() }, cx);
+        let (me, n) = (ring.me, ring.view.len());
+        match &lock.inquiry {
+            Some(inquiry) if !inquiry.unsure.is_empty() => {
+                for position in &inquiry.unsure {
+                    let (lock, round) = (name.clone(), inquiry.round);
+                    ring.send(*position, Body::Ask { lock, round }, cx);
+                }
+                self.open.insert(name.clone());
+                self.repeat_later(cx);
+            }
+            _ => {
+                lock.take_in(Token::new(n), me, self.config.turn);
+                self.open.remove(name);
+                self.serve(name, cx);
+            }
         }
-        self.open.insert(name.clone());
-        self.repeat_later(cx);
     }
 
     pub(super) fn on_answer(
         &mut self,
         from: usize,
         name: &LockName,
-        known: bool,
+        (round, known): (u64, bool),
         cx: &mut Context<'_, Self>,
     ) {
         let Some(lock) = self.locks.get_mut(name) else { return };
-        let Some(unsure) = &mut lock.unsure else { return };
+        let Some(inquiry) = lock.inquiry.as_mut().filter(|i| i.round == round) else { return };
         if known {
-            lock.unsure = None;
+            lock.inquiry = None;
             lock.touched = true;
             lock.passed_to = Some(from);
             return self.send_request(name, cx);
         }
-        unsure.remove(&from);
-        if unsure.is_empty() {
+        // Only the answer that completes the round creates; a round begun anew is not empty.
+        if inquiry.unsure.remove(&from) && inquiry.unsure.is_empty() {
             self.create(name, cx);
         }
     }
@@ -99,8 +110,7 @@ impl TokenRing {
         cx: &mut Context<'_, Self>,
     ) {
         if !self.may_know(&name, requester) {
-            self.ignored += 1;
-            return;
+            return self.turn_away(name, requester, number, cx);
         }
         let lock = self.lock_mut(&name);
         lock.record(usize::from(requester), number);
@@ -130,7 +140,7 @@ impl TokenRing {
         let Some(lock) = self.locks.get_mut(name) else { return };
         if let Some(request) = lock.request.as_mut().filter(|request| request.number == number) {
             request.recorded = true;
-            if lock.tries.is_empty() && lock.unsure.is_none() {
+            if lock.tries.is_empty() && lock.inquiry.is_none() {
                 self.open.remove(name);
             }
         }
@@ -175,8 +185,7 @@ impl TokenRing {
     ) {
         let position = usize::from(requester);
         if !self.may_know(&name, requester) {
-            self.ignored += 1;
-            return;
+            return self.turn_away(name, requester, number, cx);
         }
         if self.lock_mut(&name).token.is_none() {
             let body = Body::Try { lock: name.clone(), requester, number, hops };
@@ -200,14 +209,47 @@ impl TokenRing {
         let Some(lock) = self.locks.get_mut(&name) else { return };
         if let Some(i) = lock.tries.iter().position(|attempt| attempt.number == number) {
             let ticket = lock.tries.remove(i).ticket;
-            cx.emit(Event::Refused { lock: name, ticket, reason: Refusal::NotAvailable });
+            let reason = Refusal::NotAvailable;
+            cx.emit(Event::Refused { lock: name, ticket, reason });
+        } else if lock.request.is_some_and(|r| r.number == number && !r.recorded) {
+            // Who should know of this lock has no room for it.
+            lock.request = None;
+            let waiters = core::mem::take(&mut lock.waiters);
+            self.forget_waiters(waiters.len());
+            for ticket in waiters {
+                let reason = Refusal::TooMany;
+                cx.emit(Event::Refused { lock: name.clone(), ticket, reason });
+            }
         }
     }
 
-    pub(super) fn on_ask(&mut self, from: usize, name: LockName, cx: &mut Context<'_, Self>) {
+    /// A request that cannot be taken: there is no room for another lock, or it makes no sense.
+    fn turn_away(
+        &mut self,
+        name: LockName,
+        requester: u16,
+        number: u64,
+        cx: &mut Context<'_, Self>,
+    ) {
+        let ring = self.ring.as_ref().expect("messages are of a view");
+        let position = usize::from(requester);
+        if position < ring.view.len() && position != ring.me && !self.circulates(&name) {
+            ring.send(position, Body::Busy { lock: name, number }, cx);
+        } else {
+            self.ignored += 1;
+        }
+    }
+
+    pub(super) fn on_ask(
+        &mut self,
+        from: usize,
+        name: LockName,
+        round: u64,
+        cx: &mut Context<'_, Self>,
+    ) {
         let known = self.locks.get(&name).is_some_and(|lock| lock.touched);
         let ring = self.ring.as_ref().expect("messages are of a view");
-        ring.send(from, Body::Answer { lock: name, known }, cx);
+        ring.send(from, Body::Answer { lock: name, round, known }, cx);
     }
 
     /// Whether a peer's word about this lock and this requester makes sense and has room.

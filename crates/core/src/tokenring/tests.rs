@@ -1,3 +1,5 @@
+mod steps;
+
 use super::*;
 use crate::{
     id::{Life, Name},

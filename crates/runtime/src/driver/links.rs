@@ -63,6 +63,19 @@ struct Called {
     end: oneshot::Sender<String>,
 }
 
+/// What a new link is in place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// The peer had no link.
+    Nothing,
+    /// A link to the same life.
+    SameLife,
+    /// A link to an earlier life, whose end has not been noticed.
+    OtherLife,
+    /// Nothing, since the peer is not wanted any more.
+    Gone,
+}
+
 impl Links {
     pub(crate) fn new(dialing: Dialing, book: BTreeMap<NodeId, String>, rng: Rng) -> Self {
         Self {
@@ -117,19 +130,19 @@ impl Links {
         }
     }
 
-    /// A link to `peer` stands. Whether the peer was without one before.
-    pub(crate) fn on_up(&mut self, peer: NodeId, life: Life, outbox: Arc<Outbox>) -> bool {
+    /// A link to `peer` stands. What it is in place of.
+    pub(crate) fn on_up(&mut self, peer: NodeId, life: Life, outbox: Arc<Outbox>) -> Before {
         let Some(peer) = self.peers.get_mut(&peer) else {
             // It has gone since it was dialled.
             outbox.close();
-            return false;
+            return Before::Gone;
         };
         match peer.out.replace(Outbound { outbox, life }) {
             Some(old) => {
                 old.outbox.close();
-                false
+                if old.life == life { Before::SameLife } else { Before::OtherLife }
             }
-            None => true,
+            None => Before::Nothing,
         }
     }
 

@@ -358,6 +358,8 @@ pub struct LockAnswer {
 pub struct LockAsk {
     #[prost(string, tag = "1")]
     pub lock: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub round: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockKnown {
@@ -365,6 +367,8 @@ pub struct LockKnown {
     pub lock: ::prost::alloc::string::String,
     #[prost(bool, tag = "2")]
     pub known: bool,
+    #[prost(uint64, tag = "3")]
+    pub round: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Order {

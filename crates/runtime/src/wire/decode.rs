@@ -13,6 +13,9 @@ use roundelay_core::{
 /// Longest address in a Hello, in bytes: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 262;
 
+/// Passes beyond a gap that one acknowledgement names at most: the window of a link.
+const PASSES_MAX: usize = 4096;
+
 /// Payloads below this size are copied out of their frame, in bytes.
 const COPIED_BELOW: usize = 1024;
 
@@ -217,9 +220,10 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
         }
         Body::Leaving(_) => Core::Leaving,
         Body::LeavingAck(last_pass) => Core::LeavingAck { last_pass },
-        Body::Ask(ask) => Core::Ask { lock: to_lock_name(&ask.lock)? },
+        Body::Ask(ask) => Core::Ask { lock: to_lock_name(&ask.lock)?, round: ask.round },
         Body::Answer(answer) => {
-            Core::Answer { lock: to_lock_name(&answer.lock)?, known: answer.known }
+            let v1::LockKnown { lock, known, round } = answer;
+            Core::Answer { lock: to_lock_name(&lock)?, round, known }
         }
         Body::Left(left) => {
             check(left.received.len() <= MEMBERS_MAX, "vector")?;
@@ -234,6 +238,7 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
 
 fn to_received(received: v1::Received) -> Checked<tokenring::Received> {
     let v1::Received { up_to, also } = received;
+    check(also.len() <= PASSES_MAX, "acknowledgement")?;
     check(also.windows(2).all(|pair| pair[0] < pair[1]), "acknowledgement")?;
     check(also.first().is_none_or(|first| *first > up_to), "acknowledgement")?;
     Ok(tokenring::Received { up_to, also })

@@ -152,9 +152,11 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
         }
         Core::Leaving => Body::Leaving(v1::Empty {}),
         Core::LeavingAck { last_pass } => Body::LeavingAck(*last_pass),
-        Core::Ask { lock } => Body::Ask(v1::LockAsk { lock: lock.to_string() }),
-        Core::Answer { lock, known } => {
-            Body::Answer(v1::LockKnown { lock: lock.to_string(), known: *known })
+        Core::Ask { lock, round } => {
+            Body::Ask(v1::LockAsk { lock: lock.to_string(), round: *round })
+        }
+        Core::Answer { lock, round, known } => {
+            Body::Answer(v1::LockKnown { lock: lock.to_string(), known: *known, round: *round })
         }
         Core::Left { member, received } => Body::Left(v1::LockLeft {
             member: u32::from(*member),

@@ -334,8 +334,12 @@ fn lock() -> impl Strategy<Value = tokenring::Body> {
             Body::Try { lock, requester, number, hops }
         }),
         (lock(), any::<u64>()).prop_map(|(lock, number)| Body::Busy { lock, number }),
-        lock().prop_map(|lock| Body::Ask { lock }),
-        (lock(), any::<bool>()).prop_map(|(lock, known)| Body::Answer { lock, known }),
+        (lock(), any::<u64>()).prop_map(|(lock, round)| Body::Ask { lock, round }),
+        (lock(), any::<u64>(), any::<bool>()).prop_map(|(lock, round, known)| Body::Answer {
+            lock,
+            round,
+            known
+        }),
         Just(Body::Leaving),
         any::<u64>().prop_map(|last_pass| Body::LeavingAck { last_pass }),
         (position(), vec(received(), 0..9))
