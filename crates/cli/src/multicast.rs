@@ -68,6 +68,7 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
         stage,
         phase: Phase::Waiting,
         accepted: 0,
+        lost: 0,
         delivered: 0,
         patience: Some(tokio::time::sleep(PATIENCE).boxed()),
         ended: false,
@@ -123,6 +124,8 @@ struct Order {
     phase: Phase,
     /// Own messages that are on their way or in the order, and those in the order.
     accepted: u64,
+    /// Texts that will not be sent, since this peer was turned away.
+    lost: usize,
     delivered: u64,
     /// When it is time to say who is absent.
     patience: Option<BoxFuture<'static, ()>>,
@@ -301,13 +304,15 @@ impl Order {
             }
             Event::Founding(founding::Event::TurnedAway) => {
                 self.phase = Phase::TurnedAway;
+                self.lost += self.outbox.waiting();
                 self.outbox.clear();
                 self.patience = None;
                 self.stage.output.error(self.turned_away_text()).await;
             }
             Event::Founding(founding::Event::Refused(error)) => {
-                let message = format!("the group was not founded: {}", refusal(&error));
-                self.stage.output.error(message).await;
+                if let Some(reason) = refusal(&error) {
+                    self.stage.output.error(format!("the group was not founded: {reason}")).await;
+                }
             }
             Event::Order(multicast::Event::MemberLeft(peer)) => {
                 let name = self.node.name_of(peer);
@@ -323,8 +328,8 @@ impl Order {
 
     fn turned_away_text(&self) -> String {
         format!(
-            "the group runs with an earlier life of {}, so this one cannot take part; quit it, or \
-             end all peers and start them anew",
+            "{0} was in this group before and cannot come back in this version; quit here, and to \
+             have {0} again, end all peers and start them anew",
             self.node.name()
         )
     }
@@ -382,22 +387,34 @@ impl Order {
             })
             .await;
         }
-        let lost = self.outbox.waiting();
+        let lost = self.lost + self.outbox.waiting();
         if lost > 0 {
             let message = format!("not sent, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
-        self.stage.leave(&self.node).await
+        self.stage.leave(&self.node).await?;
+        // Who ends the program early knows that; a script that was turned away has failed.
+        if self.lost > 0 {
+            anyhow::bail!("this peer could not take part, so nothing was sent");
+        }
+        Ok(())
     }
 }
 
-/// Why the group was not founded, and what to do.
-fn refusal(error: &founding::StartError) -> String {
+/// Why the group was not founded, and what to do; nothing if more is to come.
+fn refusal(error: &founding::StartError) -> Option<String> {
+    use founding::StartError as Error;
     match error {
-        founding::StartError::OtherList => "the peers do not have the same peers.json; give all \
-             of them the same names in the same order, and start them anew"
-            .into(),
-        other => format!("{other:?}"),
+        Error::OtherList => Some(
+            "the peers do not have the same peers.json; give all of them the same names in the \
+             same order, and start them anew"
+                .into(),
+        ),
+        Error::SharedSuccessor(..) | Error::LeftOut(_) => Some(
+            "some peer goes by another order than that of the file; start all peers anew".into(),
+        ),
+        // It turns out next whether this peer takes part.
+        Error::AlreadyStarted(_) | Error::GaveWay(_) | Error::Starting | Error::NoGroup => None,
     }
 }
 

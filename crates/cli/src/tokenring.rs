@@ -155,6 +155,8 @@ impl Ring {
         // Grants are shown after the view in which they are made.
         let started = self.view.is_some();
         tokio::select! {
+            // The token is shown before the grant that it brings.
+            biased;
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
                 None => return self.stopped(),
@@ -346,8 +348,8 @@ impl Ring {
 
     fn turned_away_text(&self) -> String {
         format!(
-            "the ring runs with an earlier life of {}, so this one cannot take part; quit it, or \
-             end all peers and start them anew",
+            "{0} was in this ring before and cannot come back in this version; quit here, and to \
+             have {0} again, end all peers and start them anew",
             self.node.name()
         )
     }
@@ -359,6 +361,7 @@ impl Ring {
         let name = |id| self.book.name(id, &self.node);
         let report = RingStatus {
             started: self.view.is_some(),
+            turned_away: self.turned_away,
             token: lock.is_some_and(|lock| lock.token),
             fence: match &self.lock {
                 Lock::Held(guard) => Some(guard.fence()),

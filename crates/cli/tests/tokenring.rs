@@ -324,7 +324,7 @@ fn a_killed_peer_is_one_event_and_its_new_life_is_turned_away() {
     }
     let [mut again] = start_all(&dir, ["p3"], |name| args(&THREE, name, &[]));
     again.say("lock");
-    again.wait("that it is turned away", |event| says(event, "an earlier life of p3"));
+    again.wait("that it is turned away", |event| says(event, "p3 was in this"));
     again.say("quit");
     for peer in &mut peers[..2] {
         peer.signal("TERM");

@@ -123,6 +123,9 @@ fn describe_ring(members: &[String], started: bool, next: &str) -> String {
 }
 
 fn ring_status(status: &RingStatus) -> String {
+    if status.turned_away {
+        return "the ring runs without this peer, which was in it before; quit here".into();
+    }
     if !status.started {
         return "the ring is not started; type start, here or on another peer".into();
     }

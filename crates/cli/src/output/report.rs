@@ -128,9 +128,12 @@ pub(crate) struct PeerLine {
 
 /// What a peer of the ring knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of their own, each a field for scripts")]
 pub(crate) struct RingStatus {
     /// Whether the ring is made.
     pub(crate) started: bool,
+    /// Whether the ring is made without this life of the peer.
+    pub(crate) turned_away: bool,
     /// Whether the token is here.
     pub(crate) token: bool,
     /// The fence, if the lock is held here.

@@ -38,6 +38,8 @@ pub struct Founding {
     /// Whether a start of this node waits for absent nodes.
     wanting: bool,
     leaving: bool,
+    /// Whether this node was told that the group exists, and asks for its view.
+    inquiring: bool,
     state: State,
     /// Walks that this node has said yes to and given up for good.
     forgotten: VecDeque<u64>,
@@ -102,6 +104,7 @@ impl Founding {
             reached: BTreeSet::new(),
             wanting: false,
             leaving: false,
+            inquiring: false,
             state: State::Idle,
             forgotten: VecDeque::new(),
             nonce: 0,
@@ -360,7 +363,12 @@ impl Founding {
                 self.wanting = true;
                 return self.start_or_wait(cx);
             }
-            Refusal::AlreadyStarted { by } => StartError::AlreadyStarted(self.name(by)),
+            Refusal::AlreadyStarted { by } => {
+                // In which view, and whether this life is in it, those who are active can tell.
+                self.inquiring = true;
+                cx.set_timer(Timer::Repeat, Duration::ZERO);
+                StartError::AlreadyStarted(self.name(by))
+            }
             Refusal::GaveWay { to } => StartError::GaveWay(self.name(to)),
             Refusal::OtherList => StartError::OtherList,
             Refusal::SharedSuccessor { first, second, next } => {
@@ -558,6 +566,12 @@ impl Founding {
 
     fn on_repeat(&mut self, cx: &mut Context<'_, Self>) {
         match &self.state {
+            State::Idle if self.inquiring => {
+                let reached: Vec<NodeId> = self.reached.iter().copied().collect();
+                for peer in reached {
+                    self.ask(peer, cx);
+                }
+            }
             State::Idle | State::TurnedAway => return,
             State::Tentative(start) if start.index == self.me => self.send_walk(*start, cx),
             State::Tentative(start) => {

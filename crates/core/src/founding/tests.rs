@@ -192,6 +192,27 @@ fn storms_never_make_two_groups() {
 }
 
 #[test]
+fn a_refused_starter_learns_that_it_is_turned_away_whatever_is_lost() {
+    for seed in 0..200 {
+        let mut group = group(&[1, 2, 0], seed);
+        start(&mut group, 0);
+        group.run(LONG);
+        let mut reborn = config(0, 3, 1);
+        reborn.life = Life(999);
+        group.faults = Faults { loss: 50, duplication: 0 };
+        group.machines.insert(name(0).id(), Founding::new(reborn));
+        for i in [1, 2] {
+            group.input(name(i).id(), Input::LinkDown(name(0).id()));
+            group.input(name(0).id(), Input::LinkUp(name(i).id()));
+        }
+        start(&mut group, 0);
+        group.run(LONG);
+        let phase = group.machines[&name(0).id()].status().phase;
+        assert_eq!(phase, Phase::TurnedAway, "seed {seed}");
+    }
+}
+
+#[test]
 fn impossible_walks_are_ignored() {
     let mut group = group(&[1, 2, 0], 1);
     let digest = crate::id::hash64(b"p1,p2,p3,");
