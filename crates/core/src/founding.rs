@@ -10,6 +10,7 @@
 mod machine;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use machine::Founding;
 
