@@ -485,6 +485,10 @@ impl Driver {
                     Poll::Ready(Wakeup::Link(LinkEvent::Down { peer, outbox })) => {
                         self.links.on_down(peer, &outbox);
                     }
+                    // Two nodes that stop at once wait for each other's streams to end.
+                    Poll::Ready(Wakeup::Peer(FromPeer { peer, link, said: Said::End })) => {
+                        self.links.on_end(peer, link);
+                    }
                     Poll::Ready(Wakeup::Request(None)) => self.hung_up = true,
                     Poll::Ready(_) => {}
                     Poll::Pending => return Poll::Pending,
