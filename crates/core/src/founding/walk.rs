@@ -171,7 +171,7 @@ impl Founding {
         }
     }
 
-    pub(super) fn on_refusal(&mut self, reason: Refusal, cx: &mut Context<'_, Self>) {
+    fn on_refusal(&mut self, reason: Refusal, cx: &mut Context<'_, Self>) {
         let names = |positions: Vec<u16>| positions.into_iter().map(|p| self.name(p)).collect();
         let error = match reason {
             Refusal::Forgotten => {

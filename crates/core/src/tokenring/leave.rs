@@ -254,7 +254,7 @@ impl Ring {
     }
 
     /// Tells everybody who can be reached and is not known to know that `left` has left.
-    pub(super) fn tell_of(&self, left: usize, cx: &mut Context<'_, TokenRing>) {
+    fn tell_of(&self, left: usize, cx: &mut Context<'_, TokenRing>) {
         for position in self.ignorant(left) {
             self.send(position, self.last_words(left), cx);
         }

@@ -558,12 +558,7 @@ impl Ring {
         self.order.iter().filter(stays).any(|p| circulates || token.is_wanted_by(*p))
     }
 
-    pub(super) fn repeat_passes(
-        &mut self,
-        to: usize,
-        after: Duration,
-        cx: &mut Context<'_, TokenRing>,
-    ) {
+    fn repeat_passes(&mut self, to: usize, after: Duration, cx: &mut Context<'_, TokenRing>) {
         for (number, lock, token) in self.links[to].overdue(cx.now(), after) {
             self.send(to, Body::Pass { number, lock, token }, cx);
         }

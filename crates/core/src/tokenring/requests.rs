@@ -28,7 +28,7 @@ impl TokenRing {
 
     /// Sends a request or a try after the token: where it was passed last, else to the lock's home;
     /// the home creates the token, or, not knowing where it is, asks everybody.
-    pub(super) fn forward(&mut self, name: &LockName, body: Body, cx: &mut Context<'_, Self>) {
+    fn forward(&mut self, name: &LockName, body: Body, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_ref().expect("a request is in a view");
         let (me, home) = (ring.me, ring.home(name));
         let lock = self.locks.get(name).expect("the caller has recorded it");
@@ -121,7 +121,7 @@ impl TokenRing {
         self.answer_request(&name, usize::from(requester), number, cx);
     }
 
-    pub(super) fn answer_request(
+    fn answer_request(
         &mut self,
         name: &LockName,
         requester: usize,
@@ -253,7 +253,7 @@ impl TokenRing {
     }
 
     /// Whether a peer's word about this lock and this requester makes sense and has room.
-    pub(super) fn may_know(&self, name: &LockName, requester: u16) -> bool {
+    fn may_know(&self, name: &LockName, requester: u16) -> bool {
         let n = self.ring.as_ref().map_or(0, |ring| ring.view.len());
         usize::from(requester) < n
             && (self.locks.contains_key(name) || self.locks.len() < self.config.locks_max)
@@ -261,19 +261,19 @@ impl TokenRing {
 }
 
 impl Ring {
-    pub(super) fn send_all(&self, body: &Body, cx: &mut Context<'_, TokenRing>) {
+    fn send_all(&self, body: &Body, cx: &mut Context<'_, TokenRing>) {
         for position in self.order.iter().filter(|p| !self.links[**p].has_left()) {
             self.send(*position, body.clone(), cx);
         }
     }
 
     /// The member that creates the token of this lock while nobody has left.
-    pub(super) fn first_home(&self, name: &LockName) -> usize {
+    fn first_home(&self, name: &LockName) -> usize {
         (hash64(name.as_str().as_bytes()) % self.view.len() as u64) as usize
     }
 
     /// The member that creates it now: the first from there on that has not left.
-    pub(super) fn home(&self, name: &LockName) -> usize {
+    fn home(&self, name: &LockName) -> usize {
         let (first, n) = (self.first_home(name), self.view.len());
         let stays = |p: &usize| !self.links[*p].has_left();
         (0..n).map(|i| (first + i) % n).find(stays).expect("this member is still here")
@@ -281,23 +281,23 @@ impl Ring {
 }
 
 impl Body {
-    pub(super) fn hops(&self) -> u16 {
+    fn hops(&self) -> u16 {
         match self {
             Self::Request { hops, .. } | Self::Try { hops, .. } => *hops,
             _ => 0,
         }
     }
 
-    pub(super) fn forwarded(self) -> Self {
+    fn forwarded(self) -> Self {
         let hops = self.hops().saturating_add(1).min(TO_ALL - 1);
         self.with_hops(hops)
     }
 
-    pub(super) fn to_all(&self) -> Self {
+    fn to_all(&self) -> Self {
         self.clone().with_hops(TO_ALL)
     }
 
-    pub(super) fn with_hops(mut self, to: u16) -> Self {
+    fn with_hops(mut self, to: u16) -> Self {
         if let Self::Request { hops, .. } | Self::Try { hops, .. } = &mut self {
             *hops = to;
         }
