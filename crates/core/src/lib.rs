@@ -21,6 +21,7 @@ pub mod gossip;
 pub mod id;
 pub mod multicast;
 pub mod node;
+pub mod planted;
 pub mod protocol;
 #[cfg(test)]
 mod testing;

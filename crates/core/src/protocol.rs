@@ -15,7 +15,13 @@
 //! 6. *Bounded.* Every queue has a limit, and one call does bounded work.
 //! 7. *Safety never depends on time.*
 
-use crate::{id::NodeId, multicast::LogEntry, time::Time, view::Record};
+use crate::{
+    id::NodeId,
+    multicast::LogEntry,
+    planted::{self, Bug},
+    time::Time,
+    view::Record,
+};
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt::Debug, hash::Hash, time::Duration};
 use rand_core::Rng as _;
@@ -123,12 +129,26 @@ pub struct Context<'a, P: Protocol + ?Sized> {
     now: Time,
     rng: &'a mut Rng,
     effects: &'a mut Vec<EffectOf<P>>,
+    planted: Option<Bug>,
 }
 
 impl<'a, P: Protocol + ?Sized> Context<'a, P> {
     /// A context for one input at time `now`; the effects are added to `effects`.
     pub fn new(now: Time, rng: &'a mut Rng, effects: &'a mut Vec<EffectOf<P>>) -> Self {
-        Self { now, rng, effects }
+        Self { now, rng, effects, planted: None }
+    }
+
+    /// The same with a rule left out, for the tests of the checks.
+    #[must_use]
+    pub fn planting(self, bug: Option<Bug>) -> Self {
+        assert!(bug.is_none() || planted::ENABLED, "bugs are for tests");
+        Self { planted: bug, ..self }
+    }
+
+    /// Whether this rule is left out: never, but in a test of the checks.
+    #[inline]
+    pub fn has(&self, bug: Bug) -> bool {
+        planted::ENABLED && self.planted == Some(bug)
     }
 
     /// The time of this input.
@@ -196,7 +216,8 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
         P::Message: From<C::Message>,
         P::Timer: From<C::Timer>,
     {
-        child.handle(input, &mut Context::new(self.now, self.rng, scratch));
+        let mut cx = Context::new(self.now, self.rng, scratch).planting(self.planted);
+        child.handle(input, &mut cx);
         for effect in scratch.drain(..) {
             self.effects.push(match effect {
                 Effect::Send { to, message } => Effect::Send { to, message: message.into() },

@@ -27,7 +27,7 @@ pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
 
-use crate::{scenario::Scenario, sim::Step, subject::Subject};
+use crate::{sim::Step, subject::Subject};
 use roundelay_core::{
     id::{Life, NodeId},
     node,
@@ -84,29 +84,47 @@ pub struct Violation {
     pub what: String,
 }
 
-/// All invariants, with what they have seen of one run.
-#[derive(Debug)]
+/// All invariants, with what they have seen of one run. (They can be cloned, compared and hashed,
+/// for the model checker: what has been seen is part of a state.)
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invariants {
-    table: Vec<Box<dyn Invariant>>,
-    tokens: Vec<LockName>,
+    one_group: OneGroup,
+    one_token: OneToken,
+    answers: Answers,
+    exclusion: Exclusion,
+    fences: Fences,
+    one_order: OneOrder,
+    integrity: Integrity,
+    no_duplicate_rumors: NoDuplicateRumors,
 }
 
 impl Invariants {
-    /// The table of all invariants, at the beginning of a run of this scenario.
-    pub fn of(scenario: &Scenario) -> Self {
+    /// The invariants at the beginning of a run of nodes whose next pointers make this ring, as
+    /// positions in their list; none if it does not close.
+    pub fn new(ring: Option<Vec<u16>>) -> Self {
         Self {
-            table: vec![
-                Box::new(OneGroup::new(scenario.ring.clone())),
-                Box::new(OneToken::default()),
-                Box::new(Answers::default()),
-                Box::new(Exclusion::default()),
-                Box::new(Fences::default()),
-                Box::new(OneOrder::default()),
-                Box::new(Integrity::default()),
-                Box::new(NoDuplicateRumors::default()),
-            ],
-            tokens: Vec::new(),
+            one_group: OneGroup::new(ring),
+            one_token: OneToken::default(),
+            answers: Answers::default(),
+            exclusion: Exclusion::default(),
+            fences: Fences::default(),
+            one_order: OneOrder::default(),
+            integrity: Integrity::default(),
+            no_duplicate_rumors: NoDuplicateRumors::default(),
         }
+    }
+
+    fn table(&mut self) -> [&mut dyn Invariant; 8] {
+        [
+            &mut self.one_group,
+            &mut self.one_token,
+            &mut self.answers,
+            &mut self.exclusion,
+            &mut self.fences,
+            &mut self.one_order,
+            &mut self.integrity,
+            &mut self.no_duplicate_rumors,
+        ]
     }
 
     /// Checks one step of `who`.
@@ -115,24 +133,17 @@ impl Invariants {
         for effect in step.effects {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
-        if touches_lock(&step.input) && self.look_at_tokens(step.machine.node()) {
-            let tokens = core::mem::take(&mut self.tokens);
+        if touches_lock(&step.input)
+            && let Some(lock) = step.machine.node().lock()
+        {
+            let tokens: Vec<LockName> = lock.tokens().map(|(lock, _)| lock.clone()).collect();
             self.see(who, step.time, &Seen::Tokens(&tokens))?;
-            self.tokens = tokens;
         }
         Ok(())
     }
 
-    fn look_at_tokens(&mut self, node: &node::Node) -> bool {
-        let Some(lock) = node.lock() else { return false };
-        self.tokens.clear();
-        let locks = lock.status().locks;
-        self.tokens.extend(locks.into_iter().filter(|lock| lock.token).map(|lock| lock.lock));
-        true
-    }
-
     fn see(&mut self, who: Who, time: Time, seen: &Seen<'_>) -> Result<(), Violation> {
-        for invariant in &mut self.table {
+        for invariant in self.table() {
             invariant.check(who, seen).map_err(|what| Violation {
                 invariant: invariant.name(),
                 source: invariant.source(),

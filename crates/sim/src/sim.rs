@@ -23,6 +23,7 @@ use core::{
 pub use hash::TraceHasher;
 use roundelay_core::{
     id::NodeId,
+    planted::Bug,
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
     view::Record,
@@ -38,6 +39,8 @@ pub struct Settings {
     pub lateness_max: Duration,
     /// An appended entry is durable after at most this long.
     pub append_max: Duration,
+    /// A rule that all nodes leave out, to see that the checks notice.
+    pub planted: Option<Bug>,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             batch_max: Duration::from_micros(200),
             lateness_max: Duration::from_millis(1),
             append_max: Duration::from_millis(5),
+            planted: None,
         }
     }
 }
@@ -335,7 +339,8 @@ impl<P: Protocol> Simulator<P> {
         let slot = &mut self.nodes[node];
         let id = slot.id;
         let now = slot.clock.shows(self.now);
-        slot.machine.handle(input.clone(), &mut Context::new(now, &mut slot.rng, &mut effects));
+        let cx = Context::new(now, &mut slot.rng, &mut effects);
+        slot.machine.handle(input.clone(), &mut cx.planting(self.settings.planted));
         (self.now.as_nanos(), node, &input, &effects).hash(&mut self.hash);
         for effect in &effects {
             self.perform_effect(node, effect);

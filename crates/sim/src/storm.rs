@@ -168,7 +168,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             scenario,
             sim,
             dice,
-            invariants: Invariants::of(scenario),
+            invariants: Invariants::new(scenario.ring.clone()),
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
             lives: scenario.nodes.iter().map(|n| (n.id(), n.config.life)).collect(),

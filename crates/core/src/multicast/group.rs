@@ -10,7 +10,7 @@ use super::{
     stream::{Limits, Outcome, Piece, Stream},
     window::{Own, Window, pieces},
 };
-use crate::{id::NodeId, time::Time, view::View};
+use crate::{id::NodeId, planted::Bug, time::Time, view::View};
 use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
@@ -60,8 +60,6 @@ pub(super) struct Group {
     history: History,
     waiting: Option<Head>,
     pub(super) ignored: u64,
-    #[cfg(test)]
-    pub(super) planted: super::tests::Bug,
 }
 
 /// What the head of the queue waits for.
@@ -117,8 +115,6 @@ impl Group {
             waiting: None,
             ignored: 0,
             config,
-            #[cfg(test)]
-            planted: super::tests::Bug::None,
         }
     }
 
@@ -396,11 +392,8 @@ impl Group {
         if self.is_absurd(time) || !self.is_possible(received) {
             return false;
         }
-        #[cfg(test)]
-        let after = match self.planted {
-            super::tests::Bug::ClockBeforeSequence => after.min(self.streams[from].received()),
-            _ => after,
-        };
+        let early = cx.has(Bug::ClockBeforeSequence);
+        let after = if early { after.min(self.streams[from].received()) } else { after };
         if !self.streams[from].hear(time, after) {
             return false;
         }
@@ -438,8 +431,7 @@ impl Group {
         // (a) the smallest, (b) nothing smaller can come (T1), (c) a majority has it (T3).
         while let Some((sequence, time, sender)) = self.head() {
             let received = self.receipts.holders(sender, sequence) >= self.majority;
-            #[cfg(test)]
-            let received = received || self.planted == super::tests::Bug::NoMajority;
+            let received = received || cx.has(Bug::NoMajority);
             if self.is_paused() || time > heard || !received {
                 return self.note_waiting((sequence, time, sender), cx.now());
             }

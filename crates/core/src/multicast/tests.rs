@@ -13,16 +13,6 @@ use crate::{
 use alloc::{format, vec};
 use rand_core::SeedableRng as _;
 
-/// A planted bug, which the checks must find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Bug {
-    None,
-    /// Condition (c) is left out (T3).
-    NoMajority,
-    /// A clock counts before everything that it speaks of is here (T1).
-    ClockBeforeSequence,
-}
-
 type Out = EffectOf<Multicast>;
 
 const HEARTBEAT: Duration = Duration::from_millis(50);

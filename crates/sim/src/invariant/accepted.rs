@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 /// The accepted payloads of one sender, in the order in which it was asked to send them. Both
 /// multicast and gossip number them in this order, from 1.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Accepted {
     entries: Vec<(u64, Bytes)>,
 }

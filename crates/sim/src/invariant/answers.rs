@@ -10,19 +10,19 @@ use std::collections::BTreeMap;
 
 /// Each ticket gets one answer: a lock is granted or refused, and released at most once after it
 /// was granted; a message is sent or refused; a rumor is published or refused.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Answers {
     tickets: BTreeMap<(Who, Part, u64), Stage>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Part {
     Lock,
     Order,
     Gossip,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Asked,
     Granted,

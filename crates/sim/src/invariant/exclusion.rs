@@ -5,12 +5,12 @@ use roundelay_core::{node, protocol::Effect, tokenring::Event, tokenring::LockNa
 use std::collections::BTreeMap;
 
 /// From `Granted` to `Released` nobody else is granted the same lock.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Exclusion {
     holders: BTreeMap<LockName, Grant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Grant {
     who: Who,
     ticket: u64,

@@ -9,7 +9,7 @@ const SEQUENCE_BITS: u32 = 40;
 
 /// Fences increase strictly, lock by lock, in the order of the grants, and those of the first view
 /// are plain numbers from 1.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fences {
     last: BTreeMap<LockName, u64>,
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// No message is delivered twice, none that was not sent or was refused, and those of one sender
 /// come in the order in which they were sent, without gaps.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Integrity {
     sent: BTreeMap<NodeId, Accepted>,
     delivered: BTreeMap<(Who, NodeId), u64>,

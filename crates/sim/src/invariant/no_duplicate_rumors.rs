@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Each life of a node hears each rumor at most once, as it was published, and its own ones
 /// without a hop.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NoDuplicateRumors {
     published: BTreeMap<Origin, Accepted>,
     heard: BTreeSet<(Who, Origin, u64)>,

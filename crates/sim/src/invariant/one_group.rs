@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 /// All lives of all nodes that ever install a view install the same one, once, and are in it; its
 /// ring is the one that the next pointers make.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OneGroup {
     ring: Option<Vec<u16>>,
     group: Option<(View, usize)>,

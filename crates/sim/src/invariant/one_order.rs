@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// Delivered sequences are prefixes of one another, those of members that have left included;
 /// positions have no gaps and begin with 1; stamps increase along the order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OneOrder {
     order: Vec<Delivery>,
     delivered: BTreeMap<Who, u64>,

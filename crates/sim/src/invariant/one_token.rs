@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// it is first sent until its receiver has the token; repetitions and duplicates carry its number
 /// and are the same pass (H9). A token that shows up anywhere else is a second one. A member that
 /// says that it has left accepts no pass from then on: what had not arrived there may be taken back.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OneToken {
     places: BTreeMap<LockName, Place>,
     /// Which token each pass carries: its lock and its sequence.
@@ -28,14 +28,14 @@ pub struct OneToken {
     held: BTreeMap<NodeId, Vec<LockName>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Pass {
     from: NodeId,
     to: NodeId,
     number: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     /// It is at this node.
     At(NodeId),

@@ -22,6 +22,7 @@ pub(super) fn simulator(dice: &mut Dice) -> Settings {
         batch_max: dice.pick(&[Duration::from_nanos(1), Duration::from_micros(50), ms(2)]),
         lateness_max: dice.pick(&[Duration::ZERO, Duration::from_micros(500), ms(20)]),
         append_max: ms(10),
+        planted: None,
     }
 }
 
