@@ -291,6 +291,8 @@ pub struct Gossip {
     started: bool,
     store: Store,
     neighbors: BTreeMap<NodeId, Neighbor>,
+    /// The neighbour that was compared with last.
+    compared: Option<NodeId>,
     lacking: Lacking,
     /// How long after its announcement a pushed rumor comes.
     push_lag: Estimate,
@@ -317,6 +319,7 @@ impl Gossip {
             started: false,
             store: Store::new(&config, own),
             neighbors: BTreeMap::new(),
+            compared: None,
             lacking: Lacking::default(),
             push_lag: Estimate::new(repair::FIRST_WAIT),
             answer_lag: Estimate::new(repair::FIRST_PATIENCE),

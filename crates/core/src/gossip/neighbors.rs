@@ -167,8 +167,12 @@ impl Gossip {
         }
         // The call, or its answer, was lost: or the peer does not gossip.
         send(&silent, Message::Neighbor { hash, answer: true }, cx);
-        if !heard.is_empty() {
-            let peer = heard[cx.random_below(heard.len() as u64) as usize];
+        // One after the other, so that each has its turn in bounded time (as the probes of SWIM,
+        // Das, Gupta and Motivala 2002, section 4.3): a random choice may leave the only link
+        // between two parts of the network out for long.
+        let next = heard.iter().find(|peer| Some(**peer) > self.compared);
+        self.compared = next.or(heard.first()).copied();
+        if let Some(peer) = self.compared {
             cx.send(peer, Message::Hash(hash));
         }
         let pressed = self.store.is_pressed() && !heard.is_empty();
