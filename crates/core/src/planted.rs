@@ -5,9 +5,23 @@
 //! demand that the invariant which the rule protects is then found broken. Without the feature
 //! `planted`, which only tests enable, all of this compiles to nothing.
 
-/// A rule left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bug {
+/// Declares the bugs and the list of them all, so that none can be left out of it.
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $bug:ident,)*) => {
+        /// A rule left out.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Bug {
+            $($(#[$doc])* $bug,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$bug),*];
+        }
+    };
+}
+
+bugs! {
     /// Multicast, T1: a clock counts before everything that it speaks of is here.
     ClockBeforeSequence,
     /// Multicast, T3: a message is delivered before a majority has it.
