@@ -6,26 +6,35 @@
 
 mod accepted;
 mod answers;
+mod arrivals;
+mod causal_order;
 mod exclusion;
 mod fences;
 mod integrity;
+mod kept_clocks;
 mod no_duplicate_rumors;
 mod one_group;
 mod one_order;
 mod one_token;
 #[cfg(test)]
 mod testing;
+mod true_receipts;
+mod uniformity;
 
 pub(crate) use accepted::Accepted;
 pub use answers::Answers;
+pub use causal_order::CausalOrder;
 use core::fmt;
 pub use exclusion::Exclusion;
 pub use fences::Fences;
 pub use integrity::Integrity;
+pub use kept_clocks::KeptClocks;
 pub use no_duplicate_rumors::NoDuplicateRumors;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
+pub use true_receipts::TrueReceipts;
+pub use uniformity::Uniformity;
 
 use crate::{sim::Step, subject::Subject};
 use roundelay_core::{
@@ -95,6 +104,10 @@ pub struct Invariants {
     fences: Fences,
     one_order: OneOrder,
     integrity: Integrity,
+    causal_order: CausalOrder,
+    kept_clocks: KeptClocks,
+    true_receipts: TrueReceipts,
+    uniformity: Uniformity,
     no_duplicate_rumors: NoDuplicateRumors,
 }
 
@@ -110,11 +123,15 @@ impl Invariants {
             fences: Fences::default(),
             one_order: OneOrder::default(),
             integrity: Integrity::default(),
+            causal_order: CausalOrder::default(),
+            kept_clocks: KeptClocks::default(),
+            true_receipts: TrueReceipts::default(),
+            uniformity: Uniformity::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
         }
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 8] {
+    fn table(&mut self) -> [&mut dyn Invariant; 12] {
         [
             &mut self.one_group,
             &mut self.one_token,
@@ -123,6 +140,10 @@ impl Invariants {
             &mut self.fences,
             &mut self.one_order,
             &mut self.integrity,
+            &mut self.causal_order,
+            &mut self.kept_clocks,
+            &mut self.true_receipts,
+            &mut self.uniformity,
             &mut self.no_duplicate_rumors,
         ]
     }
