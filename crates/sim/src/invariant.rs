@@ -12,12 +12,15 @@ mod exclusion;
 mod fences;
 mod integrity;
 mod kept_clocks;
+mod kept_rumors;
 mod no_duplicate_rumors;
+mod numbers;
 mod one_group;
 mod one_order;
 mod one_token;
 #[cfg(test)]
 mod testing;
+mod true_digests;
 mod true_receipts;
 mod uniformity;
 
@@ -29,10 +32,12 @@ pub use exclusion::Exclusion;
 pub use fences::Fences;
 pub use integrity::Integrity;
 pub use kept_clocks::KeptClocks;
+pub use kept_rumors::KeptRumors;
 pub use no_duplicate_rumors::NoDuplicateRumors;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
+pub use true_digests::TrueDigests;
 pub use true_receipts::TrueReceipts;
 pub use uniformity::Uniformity;
 
@@ -109,6 +114,8 @@ pub struct Invariants {
     true_receipts: TrueReceipts,
     uniformity: Uniformity,
     no_duplicate_rumors: NoDuplicateRumors,
+    true_digests: TrueDigests,
+    kept_rumors: KeptRumors,
 }
 
 impl Invariants {
@@ -128,10 +135,12 @@ impl Invariants {
             true_receipts: TrueReceipts::default(),
             uniformity: Uniformity::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
+            true_digests: TrueDigests::default(),
+            kept_rumors: KeptRumors::default(),
         }
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 12] {
+    fn table(&mut self) -> [&mut dyn Invariant; 14] {
         [
             &mut self.one_group,
             &mut self.one_token,
@@ -145,6 +154,8 @@ impl Invariants {
             &mut self.true_receipts,
             &mut self.uniformity,
             &mut self.no_duplicate_rumors,
+            &mut self.true_digests,
+            &mut self.kept_rumors,
         ]
     }
 

@@ -169,6 +169,30 @@ pub(crate) fn delivers(
     order_event(multicast::Event::Delivered(delivery))
 }
 
+/// The stream of node `n`.
+pub(crate) fn origin(n: u64) -> gossip::Origin {
+    gossip::Origin { node: id(n), life: who(n).life }
+}
+
+/// A rumor of node `of`, or with number 0 its record.
+pub(crate) fn rumor(of: u64, sequence: u64, hops: u32) -> gossip::Message {
+    let content = match sequence {
+        0 => gossip::Content::Record { name: name(of) },
+        _ => gossip::Content::User(Bytes::from_static(b"x")),
+    };
+    gossip::Message::Rumor(gossip::Rumor { origin: origin(of), sequence, hops, content })
+}
+
+/// Sends this to node `to`.
+pub(crate) fn sends_gossip(to: u64, message: gossip::Message) -> Line {
+    Line::Effect(Effect::Send { to: To::One(id(to)), message: node::Message::Gossip(message) })
+}
+
+/// Receives this from node `from`.
+pub(crate) fn receives_gossip(from: u64, message: gossip::Message) -> Line {
+    Line::Input(Input::Message { from: id(from), message: node::Message::Gossip(message) })
+}
+
 /// Feeds a history, line by line: who, and what is seen. The result of the last line is returned;
 /// those before must be fine.
 pub(crate) fn last(invariant: &mut dyn Invariant, history: &[(u64, Line)]) -> Result<(), String> {

@@ -10,8 +10,6 @@
 //!     -- --nocapture                                             one run, as a story
 //! ```
 
-#![expect(dead_code, reason = "the bugs that need them are planted next")]
-
 mod bent;
 mod gossip;
 mod lock;
