@@ -4,7 +4,8 @@
 //! * [`network`] is a list of rules that decide what becomes of each message.
 //! * [`scenario`] draws a group, its faults and its work from a seed.
 //! * [`invariant`] are the safety properties, checked after every step; [`goal`] are the liveness
-//!   properties, which must be reached once the faults are over.
+//!   properties, which must be reached once the faults are over; [`limits`] are the bounds of what
+//!   a node keeps.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
 //! * [`trace`] writes a run as lines that one can read.
 //!
@@ -15,6 +16,7 @@
 pub mod dice;
 pub mod goal;
 pub mod invariant;
+pub mod limits;
 pub mod network;
 pub mod scenario;
 pub mod sim;
