@@ -143,7 +143,7 @@ fn assert_thrown(faults: &Tally) {
             // Only while a group is founded that can lose a member.
             Fault::FailedSave => 5,
             Fault::Pause => 500,
-            _ => 1_000,
+            _ => 300,
         };
         let count = faults.of(fault);
         assert!(count >= least, "only {count} times {fault:?} in all these runs");
