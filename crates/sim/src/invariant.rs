@@ -165,7 +165,10 @@ impl Invariants {
         for effect in step.effects {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
-        if touches_lock(&step.input)
+        // A dead node keeps its tokens, for nobody else may have them; what its machine had passed
+        // on when it was cut off has not left it.
+        if step.ended.is_none()
+            && touches_lock(&step.input)
             && let Some(lock) = step.machine.node().lock()
         {
             let tokens: Vec<LockName> = lock.tokens().map(|(lock, _)| lock.clone()).collect();
