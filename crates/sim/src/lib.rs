@@ -8,12 +8,14 @@
 //!   properties, which must be reached once the faults are over; [`limits`] are the bounds of what
 //!   a node keeps.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
+//! * [`attempt`] is a run in which a panic is a failure like any other.
 //! * [`trace`] writes a run as lines that one can read.
 //!
 //! Nothing here knows a real clock, a thread or a socket: the same seed always gives the same run.
 
 #![warn(missing_docs)]
 
+mod attempt;
 pub mod dice;
 pub mod fault;
 pub mod goal;
@@ -27,9 +29,10 @@ pub mod subject;
 pub mod trace;
 pub mod work;
 
+pub use attempt::attempt;
 pub use dice::Dice;
 pub use fault::Fault;
 pub use network::{Network, Packet, Rule, Verdict};
-pub use scenario::Scenario;
+pub use scenario::{Scenario, Selection};
 pub use sim::{Doom, Simulator, Step};
 pub use subject::Subject;

@@ -22,7 +22,7 @@ crate::planted! {
     a_message_that_jumps_the_queue_is_found: OvertakesParked breaks "integrity" within 400 seeds,
     a_share_that_is_exceeded_is_found: ExceedsShare breaks "limits" within 400 seeds,
     deliveries_without_end_are_found: DeliversUnread breaks "limits" within 2000 seeds,
-    a_leave_without_waiting_is_found: LeavesEarly never_reaches "messages" within 400 seeds,
+    a_hasty_leave_is_found: LeavesEarly never_reaches "became of message" within 400 seeds,
     a_leaver_that_goes_on_is_found: ReceivesFrozen breaks "true_receipts" within 2000 seeds,
     a_wait_for_leavers_is_found: WaitsForLeavers never_reaches "messages" within 400 seeds,
 }
