@@ -7,6 +7,7 @@
 use crate::dice::Dice;
 use core::{fmt, time::Duration};
 use roundelay_core::{id::NodeId, time::Time};
+use std::collections::BTreeMap;
 
 /// What a rule says about one copy of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +52,14 @@ pub struct Network<M> {
     ground: Vec<Box<dyn Rule<M>>>,
     faults: Vec<Box<dyn Rule<M>>>,
     dice: Dice,
+    /// A stream for each link: from it each message gets its own.
+    links: BTreeMap<(NodeId, NodeId), Dice>,
 }
 
 impl<M> Network<M> {
     /// A network that delivers everything once and at once.
     pub fn new(dice: Dice) -> Self {
-        Self { ground: Vec::new(), faults: Vec::new(), dice }
+        Self { ground: Vec::new(), faults: Vec::new(), dice, links: BTreeMap::new() }
     }
 
     /// Adds a rule that stays when the network heals.
@@ -78,10 +81,15 @@ impl<M> Network<M> {
     pub fn judge(&mut self, packet: &Packet<'_, M>, delays: &mut Vec<Duration>) {
         delays.clear();
         delays.push(Duration::ZERO);
-        for rule in self.ground.iter_mut().chain(&mut self.faults) {
+        let (from, to) = (packet.from, packet.to);
+        let link = self.links.entry((from, to));
+        let link = link.or_insert_with(|| self.dice.named(from.raw()).named(to.raw()));
+        let message = link.split();
+        for (rule, number) in self.ground.iter_mut().chain(&mut self.faults).zip(0..) {
+            let mut dice = message.named(number);
             // Backwards, so that neither a dropped nor a new copy is judged twice by one rule.
             for copy in (0..delays.len()).rev() {
-                match rule.judge(packet, &mut self.dice) {
+                match rule.judge(packet, &mut dice) {
                     Verdict::Pass => {}
                     Verdict::DeliverAfter(delay) => delays[copy] += delay,
                     Verdict::Drop => {

@@ -92,6 +92,8 @@ struct Slot<P: Protocol> {
     id: NodeId,
     machine: P,
     rng: Rng,
+    /// What is left to chance around the node.
+    dice: Dice,
     clock: Clock,
     /// Counts the lives of the node: what was meant for an earlier one is lost.
     life: u32,
@@ -160,6 +162,7 @@ impl<P: Protocol> Simulator<P> {
             id,
             machine,
             rng: self.dice.rng(),
+            dice: self.dice.split(),
             clock,
             life: 0,
             state: State::Absent,
@@ -181,11 +184,10 @@ impl<P: Protocol> Simulator<P> {
 
     /// Begins a new life of a stopped node, with its disk.
     pub fn restart(&mut self, node: NodeId, machine: P, start: Time) {
-        let rng = self.dice.rng();
         let slot = &mut self.nodes[self.index[&node]];
         assert!(matches!(slot.state, State::Absent), "a node has one life at a time");
         slot.machine = machine;
-        slot.rng = rng;
+        slot.rng = slot.dice.rng();
         let record = slot.disk.clone();
         self.input_at(start, node, Input::Start(record));
     }
@@ -358,11 +360,12 @@ impl<P: Protocol> Simulator<P> {
                 }
             }
             Effect::SetTimer { timer, after } => {
+                let slot = &mut self.nodes[node];
                 let wait = if after.is_zero() {
-                    self.dice.span(Duration::from_nanos(1), self.settings.batch_max)
+                    slot.dice.span(Duration::from_nanos(1), self.settings.batch_max)
                 } else {
-                    let late = self.dice.span(Duration::ZERO, self.settings.lateness_max);
-                    self.nodes[node].clock.true_span(*after) + late
+                    let late = slot.dice.span(Duration::ZERO, self.settings.lateness_max);
+                    slot.clock.true_span(*after) + late
                 };
                 let number = self.schedule(self.now + wait, node, Happening::Timer(*timer));
                 self.nodes[node].timers.insert(*timer, number);
@@ -372,7 +375,8 @@ impl<P: Protocol> Simulator<P> {
             }
             Effect::Save(record) => self.nodes[node].disk = Some(record.clone()),
             Effect::Append(entry) => {
-                let wait = self.dice.span(Duration::from_nanos(1), self.settings.append_max);
+                let dice = &mut self.nodes[node].dice;
+                let wait = dice.span(Duration::from_nanos(1), self.settings.append_max);
                 let input = Happening::Input(Input::Appended(entry.number));
                 self.schedule(self.now + wait, node, input);
             }

@@ -100,7 +100,9 @@ fn breaks<B: Bend>(seeds: u64, invariants: &[&str]) {
 #[track_caller]
 fn never_reaches<B: Bend>(seeds: u64, words: &str) {
     match first_failure::<B>(seeds) {
-        Failure::Unreached(open) => assert!(open.iter().any(|o| o.contains(words)), "{open:?}"),
+        Failure::Unreached(open) => {
+            assert!(open.iter().any(|o| o.what.contains(words)), "{open:?}")
+        }
         other => panic!("{other}"),
     }
 }
@@ -270,7 +272,7 @@ impl Bend for DropsTokens {
 fn a_lost_token_is_found() {
     match first_failure::<DropsTokens>(100) {
         Failure::Unreached(open) => {
-            assert!(open.iter().any(|open| open.contains("waits for lock")), "{open:?}");
+            assert!(open.iter().any(|open| open.what.contains("waits for lock")), "{open:?}");
         }
         Failure::Violation { violation, .. } => assert_eq!(violation.invariant, "one_token"),
         other => panic!("{other}"),

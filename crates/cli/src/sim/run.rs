@@ -1,40 +1,82 @@
 //! `roundelay sim run`: one run as a story.
 
 use super::{
-    Stdout,
+    Case, Stdout,
     counts::{self, Numbers},
-    failure, reproduction,
+    failure,
 };
-use crate::args::{Format, sim::Run};
-use roundelay_core::node::Node;
-use roundelay_sim::{Scenario, attempt, storm::Report, trace};
+use crate::{
+    args::{Format, sim::Run},
+    failure::Usage,
+};
+use roundelay_core::{node::Node, time::Time};
+use roundelay_sim::{Scenario, Step, attempt, storm::Report, trace};
 use serde::Serialize;
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 /// Runs one scenario, and says what happens in it.
-pub(super) fn run(args: &Run, out: &mut Stdout) -> ExitCode {
-    let selection = args.selection.selection();
-    let scenario = Scenario::with(args.seed, selection);
-    let human = args.output.format == Format::Human;
-    if human && !args.quiet {
-        out.line(&trace::heading(&scenario));
+pub(super) fn run(args: &Run, out: &mut Stdout) -> anyhow::Result<ExitCode> {
+    let case = case(args)?;
+    let scenario = case.scenario();
+    let format = args.output.format;
+    let told = !args.quiet;
+    if told {
+        tell_heading(&case, format, out);
     }
     let ended = attempt::<Node>(&scenario, &mut |step| {
-        if human && !args.quiet {
-            out.line(&trace::lines(&scenario, step));
+        if told {
+            tell_step(&scenario, step, format, out);
         }
     });
-    let line = reproduction(args.seed, selection);
     match ended {
         Ok(report) => {
-            tell(&report, args.output.format, out);
-            ExitCode::SUCCESS
+            tell(&report, format, out);
+            Ok(ExitCode::SUCCESS)
         }
         Err(broken) => {
-            failure::tell(args.seed, &broken, &line, args.output.format, out);
-            ExitCode::FAILURE
+            failure::tell(&case, &broken, format, out);
+            Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// The run that was asked for.
+fn case(args: &Run) -> Result<Case, Usage> {
+    let whole = Case::new(args.seed, args.selection.selection());
+    let find = |flag, names: &String| {
+        whole.whole.find(names).map_err(|unknown| Usage(format!("{flag}: {unknown}")))
+    };
+    let removed = match (&args.without, &args.only) {
+        (Some(names), _) => find("--without", names)?,
+        (None, Some(names)) => {
+            let left = find("--only", names)?;
+            whole.whole.ingredients().difference(&left).copied().collect()
+        }
+        (None, None) => BTreeSet::new(),
+    };
+    Ok(Case { removed, storm: args.storm, ..whole })
+}
+
+fn tell_heading(case: &Case, format: Format, out: &mut Stdout) {
+    if format == Format::Human {
+        return out.line(&trace::heading(&case.whole.clone().with_storm(case.storm), &case.left()));
+    }
+    out.object(&Begin {
+        seed: case.seed,
+        nodes: case.whole.nodes.iter().map(|node| node.config.name.as_str()).collect(),
+        ingredients: case.left().iter().map(|one| case.whole.spell(&[*one].into())).collect(),
+    });
+}
+
+fn tell_step(scenario: &Scenario, step: &Step<'_, Node>, format: Format, out: &mut Stdout) {
+    if format == Format::Human {
+        return out.line(&trace::line(scenario, step));
+    }
+    out.object(&Happened {
+        seconds: step.time.since(Time::ZERO).as_secs_f64(),
+        node: scenario.name(step.node),
+        text: trace::line(scenario, step),
+    });
 }
 
 fn tell(report: &Report, format: Format, out: &mut Stdout) {
@@ -61,4 +103,22 @@ struct Outcome<'a> {
     seconds: f64,
     healing_seconds: f64,
     counts: Numbers<'a>,
+}
+
+/// The beginning of a run.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "run")]
+struct Begin<'a> {
+    seed: u64,
+    nodes: Vec<&'a str>,
+    ingredients: Vec<String>,
+}
+
+/// One step.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "step")]
+struct Happened<'a> {
+    seconds: f64,
+    node: &'a str,
+    text: String,
 }

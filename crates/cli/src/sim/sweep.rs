@@ -4,15 +4,16 @@ mod progress;
 mod totals;
 
 use super::{
-    Stdout, Stop,
+    Case, Stdout, Stop,
     counts::{self, Numbers, grouped},
-    failure, reproduction,
+    failure,
 };
 use crate::args::{Format, sim::Sweep};
 use progress::Progress;
 use roundelay_core::node::Node;
 use roundelay_sim::{
     Scenario, attempt,
+    shrink::shrink,
     storm::{Failure, Report},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -32,6 +33,8 @@ use totals::Totals;
 
 /// The exit code of a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
+/// The most runs to make a failing run smaller.
+const SHRINK_RUNS_MAX: usize = 400;
 /// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -49,7 +52,15 @@ pub(super) fn run(args: &Sweep, out: &mut Stdout, stop: &Stop) -> anyhow::Result
     let swept = sweep(&args.seeds, jobs, stop, &progress, try_seed);
     progress.finish();
     if let Some((seed, broken)) = &swept.failure {
-        failure::tell(*seed, broken, &reproduction(*seed, selection), format, out);
+        let case = Case::new(*seed, selection);
+        failure::tell(&case, broken, format, out);
+        // It takes a moment, and this may be all that somebody wants to know.
+        out.flush();
+        let stopped = || stop.is_requested();
+        let shrunk = shrink::<Node>(&case.whole, broken.clone(), SHRINK_RUNS_MAX, &stopped);
+        if !shrunk.removed.is_empty() || shrunk.storm.is_some() {
+            failure::tell_shrunk(case, shrunk, format, out);
+        }
     }
     tell(&swept, &cost, jobs, format, out);
     Ok(match swept.failure {
@@ -172,7 +183,7 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
         return out.object(&Summary { from, to, seeds: tried, violations, held });
     }
     if failure.is_some() {
-        return out.line(&format!("  before it  {} seeds held", grouped(tried)));
+        return out.line(&format!("{} seeds before it held", grouped(tried)));
     }
     let (steps, time) = (grouped(totals.steps), grouped(totals.time.as_secs()));
     let seeds_rate = grouped(per_second(totals.seeds, wall));
