@@ -8,7 +8,7 @@ mod settings;
 mod weather;
 
 pub use ingredient::{Ingredient, Kind, Unknown};
-pub use weather::{Blackout, Outage, Pause, Weather};
+pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
     dice::Dice,
@@ -118,6 +118,12 @@ impl Selection {
     pub const ALL: Self = Self { parts: Parts::ALL, nodes: None };
 }
 
+impl From<Parts> for Selection {
+    fn from(parts: Parts) -> Self {
+        Self { parts, nodes: None }
+    }
+}
+
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
@@ -137,7 +143,8 @@ impl Scenario {
     }
 
     /// The scenario of this seed among those that are selected.
-    pub fn with(seed: u64, selection: Selection) -> Self {
+    pub fn with(seed: u64, selection: impl Into<Selection>) -> Self {
+        let selection = selection.into();
         let mut dice = Dice::new(seed);
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
@@ -358,6 +365,7 @@ pub(crate) fn draw_life(dice: &mut Dice) -> Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Shape;
 
     #[test]
     fn a_seed_is_a_scenario() {
@@ -397,6 +405,20 @@ mod tests {
         assert!(some(|s| s.weather.loss > 0) && some(|s| s.weather.loss == 0));
         assert!(some(|s| !s.weather.blackouts.is_empty() && !s.weather.pauses.is_empty()));
         assert!(some(|s| !s.group && !s.weather.outages.is_empty()));
+        assert!(some(|s| s.weather.bursts.is_some()) && some(|s| s.weather.bursts.is_none()));
+        assert!(some(|s| !s.weather.jams.is_empty()) && some(|s| !s.weather.slow.is_empty()));
+        let splits = |what: fn(&Shape) -> bool| {
+            let mut splits = drawn.iter().flat_map(|s| &s.weather.splits);
+            splits.any(|split| what(&split.partition.shape))
+        };
+        assert!(splits(|shape| matches!(shape, Shape::Circle(nodes) if nodes.len() > 3)));
+        assert!(splits(|shape| matches!(shape, Shape::Islands(_))));
+        let ends = |what: fn(&Outage) -> bool| {
+            drawn.iter().filter(|s| s.group).any(|s| s.weather.outages.iter().any(what))
+        };
+        assert!(ends(|o| o.end == End::At) && ends(|o| o.end == End::BetweenEffects));
+        assert!(ends(|o| o.end == End::FailedSave));
+        assert!(ends(|o| o.keeps_disk) && ends(|o| !o.keeps_disk));
         assert!(drawn.iter().any(|s| s.group && s.ring.is_none()));
         assert!(drawn.iter().any(|s| !s.gossip_retains()));
         assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));

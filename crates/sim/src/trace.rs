@@ -3,7 +3,11 @@
 mod heading;
 mod words;
 
-use crate::{scenario::Scenario, sim::Step, subject::Subject};
+use crate::{
+    scenario::Scenario,
+    sim::{Doom, Step},
+    subject::Subject,
+};
 use core::{fmt, time::Duration};
 pub use heading::heading;
 use roundelay_core::{
@@ -17,24 +21,44 @@ const INPUT_WIDTH: usize = 34;
 /// The most effects that are told of one step.
 const EFFECTS_MAX: usize = 6;
 
-/// One step in one line: `time node  input → effects`. Timers that are set are left out: one sees
-/// them when they fire. Of many effects only the first are told.
-pub fn line<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
+/// One step in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When, in true time.
+    pub time: Time,
+    /// Whose, padded so that what follows is aligned.
+    pub node: String,
+    /// What it got.
+    pub input: String,
+    /// What it did about it. Timers that are set are left out: one sees them when they fire.
+    pub effects: Vec<String>,
+}
+
+/// Tells a step.
+pub fn tell<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> Told {
     let names = scenario.nodes.iter().map(|node| node.config.name.as_str().len());
     let width = names.max().unwrap_or(0);
-    let node = scenario.name(step.node);
-    let time = Clocked(step.time);
-    let input = input(scenario, step);
-    let effects = effects::<P>(scenario, step.effects);
-    if effects.is_empty() {
-        return format!("{time}  {node:<width$}  {input}");
+    let mut effects = effects::<P>(scenario, step.effects);
+    effects.extend(step.ended.map(|doom| match doom {
+        Doom::BetweenEffects => "loses its power in the middle of this".into(),
+        Doom::FailedSave => "cannot save, and stops".into(),
+    }));
+    let node = format!("{:<width$}", scenario.name(step.node));
+    Told { time: step.time, node, input: input(scenario, step), effects }
+}
+
+impl fmt::Display for Told {
+    /// In one line: `time node  input → effects`. Of many effects only the first are told.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, node, input, effects } = self;
+        let time = Clocked(*time);
+        if effects.is_empty() {
+            return write!(f, "{time}  {node}  {input}");
+        }
+        let (told, more) = effects.split_at(effects.len().min(EFFECTS_MAX));
+        write!(f, "{time}  {node}  {input:<INPUT_WIDTH$} → {}", told.join(" · "))?;
+        if more.is_empty() { Ok(()) } else { write!(f, " · and {} more", more.len()) }
     }
-    let more = effects.len().saturating_sub(EFFECTS_MAX);
-    let mut told = effects[..effects.len() - more].join(" · ");
-    if more > 0 {
-        told = format!("{told} · and {more} more");
-    }
-    format!("{time}  {node:<width$}  {input:<INPUT_WIDTH$} → {told}")
 }
 
 fn input<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
@@ -145,7 +169,7 @@ mod tests {
             let ids: Vec<String> =
                 scenario.nodes.iter().map(|node| node.id().to_string()).collect();
             attempt::<Node>(&scenario, &mut |step| {
-                let line = line(&scenario, step);
+                let line = tell(&scenario, step).to_string();
                 assert!(line.chars().count() < 1000, "{line}");
                 assert!(!line.chars().any(char::is_control), "{line:?}");
                 assert!(!ids.iter().any(|id| line.contains(id)), "{line}");

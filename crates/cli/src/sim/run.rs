@@ -69,29 +69,37 @@ fn tell_heading(case: &Case, format: Format, out: &mut Stdout) {
 }
 
 fn tell_step(scenario: &Scenario, step: &Step<'_, Node>, format: Format, out: &mut Stdout) {
+    let told = trace::tell(scenario, step);
     if format == Format::Human {
-        return out.line(&trace::line(scenario, step));
+        return out.line(&told.to_string());
     }
     out.object(&Happened {
-        seconds: step.time.since(Time::ZERO).as_secs_f64(),
-        node: scenario.name(step.node),
-        text: trace::line(scenario, step),
+        seconds: told.time.since(Time::ZERO).as_secs_f64(),
+        node: told.node.trim_end(),
+        input: told.input,
+        effects: told.effects,
     });
 }
 
 fn tell(report: &Report, format: Format, out: &mut Stdout) {
-    let Report { hash, steps, time, healing, counts } = report;
+    let Report { hash, steps, time, healing, counts, faults } = report;
     if format == Format::Json {
         return out.object(&Outcome {
             hash: format!("{hash:016x}"),
             steps: *steps,
             seconds: time.as_secs_f64(),
             healing_seconds: healing.as_secs_f64(),
-            counts: Numbers(counts),
+            counts: Numbers(&counts::table(counts)),
+            faults: Numbers(&counts::thrown(faults)),
         });
     }
-    out.line(&format!("everything held\nhash {hash:016x}, {steps} steps, {time:?}"));
-    out.line(&counts::text(counts));
+    out.line("");
+    out.line("everything held");
+    out.line(&format!("  hash       {hash:016x}"));
+    out.line(&format!("  simulated  {} steps in {time:.1?}", counts::grouped(*steps)));
+    out.line(&format!("  healed     {healing:.1?} after the storm and all work"));
+    out.line(&format!("  done       {}", counts::text(&counts::table(counts))));
+    out.line(&format!("  faults     {}", counts::text(&counts::thrown(faults))));
 }
 
 /// The end of a run in which everything held.
@@ -103,6 +111,7 @@ struct Outcome<'a> {
     seconds: f64,
     healing_seconds: f64,
     counts: Numbers<'a>,
+    faults: Numbers<'a>,
 }
 
 /// The beginning of a run.
@@ -120,5 +129,6 @@ struct Begin<'a> {
 struct Happened<'a> {
     seconds: f64,
     node: &'a str,
-    text: String,
+    input: String,
+    effects: Vec<String>,
 }

@@ -167,6 +167,7 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
     let (wall, processor) = cost.so_far();
     let Swept { seeds, totals, failure } = swept;
     let tried = seeds.end - seeds.start;
+    let (done, thrown) = (counts::table(&totals.counts), counts::thrown(&totals.faults));
     if format == Format::Json {
         // What was done above a seed that failed is left to chance, so it does not count.
         let held = failure.is_none().then(|| Held {
@@ -176,7 +177,8 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
             processor_seconds: processor.as_secs_f64(),
             wall_seconds: wall.as_secs_f64(),
             seeds_per_second: per_second(totals.seeds, wall),
-            counts: Numbers(&totals.counts),
+            counts: Numbers(&done),
+            faults: Numbers(&thrown),
         });
         let violations = u8::from(failure.is_some());
         let (from, to) = (seeds.start, seeds.end);
@@ -194,7 +196,8 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
     out.line(&format!("  rate       {seeds_rate} seeds/s, {jobs}; {wall:.1?} in all"));
     out.line(&format!("  simulated  {steps} steps in {time} s of virtual time,"));
     out.line(&format!("             {time_rate} s per second of processor time"));
-    out.line(&format!("  done       {}", counts::text(&totals.counts)));
+    out.line(&format!("  done       {}", counts::text(&done)));
+    out.line(&format!("  faults     {}", counts::text(&thrown)));
 }
 
 /// The end of a sweep.
@@ -219,6 +222,7 @@ struct Held<'a> {
     wall_seconds: f64,
     seeds_per_second: u64,
     counts: Numbers<'a>,
+    faults: Numbers<'a>,
 }
 
 fn per_second(count: u64, span: Duration) -> u64 {
@@ -229,12 +233,13 @@ fn per_second(count: u64, span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roundelay_sim::goal::Counts;
+    use roundelay_sim::{fault::Tally, goal::Counts};
 
     fn report(seed: u64) -> Report {
         let counts = Counts { grants: seed, ..Counts::default() };
         let time = Duration::from_secs(1);
-        Report { hash: seed * 7, steps: 2, time, healing: Duration::ZERO, counts }
+        let (healing, faults) = (Duration::ZERO, Tally::default());
+        Report { hash: seed * 7, steps: 2, time, healing, counts, faults }
     }
 
     fn swept(jobs: usize, fails: &[u64]) -> Swept {

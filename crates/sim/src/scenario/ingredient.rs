@@ -33,8 +33,16 @@ pub enum Kind {
     Duplication,
     /// Messages that are held up.
     Straggling,
+    /// Messages that are lost in bursts.
+    Bursts,
     /// Links that are cut for a while.
     Blackout,
+    /// Partitions of all nodes.
+    Partition,
+    /// Paths that hold everything back for a while.
+    Jam,
+    /// Paths that are slow for a while.
+    Slowness,
     /// Nodes that stop for a while.
     Pause,
     /// Nodes that crash.
@@ -71,7 +79,11 @@ impl Kind {
             Self::Loss,
             Self::Duplication,
             Self::Straggling,
+            Self::Bursts,
             Self::Blackout,
+            Self::Partition,
+            Self::Jam,
+            Self::Slowness,
             Self::Pause,
             Self::Outage,
         ];
@@ -88,7 +100,11 @@ impl Kind {
             Self::Loss => "loss",
             Self::Duplication => "duplication",
             Self::Straggling => "straggling",
+            Self::Bursts => "bursts",
             Self::Blackout => "blackout",
+            Self::Partition => "partition",
+            Self::Jam => "jam",
+            Self::Slowness => "slowness",
             Self::Pause => "pause",
             Self::Outage => "outage",
             Self::Task(_) => "task",
@@ -114,7 +130,11 @@ impl Kind {
             Self::Loss => usize::from(weather.loss > 0),
             Self::Duplication => usize::from(weather.duplication > 0),
             Self::Straggling => usize::from(weather.straggling.0 > 0),
+            Self::Bursts => usize::from(weather.bursts.is_some()),
             Self::Blackout => weather.blackouts.len(),
+            Self::Partition => weather.splits.len(),
+            Self::Jam => weather.jams.len(),
+            Self::Slowness => weather.slow.len(),
             Self::Pause => weather.pauses.len(),
             Self::Outage => weather.outages.len(),
             Self::Task(node) => scenario.nodes[node].plan.tasks().count(),
@@ -154,7 +174,13 @@ impl Scenario {
         if gone(Kind::Straggling, 1) {
             weather.straggling.0 = 0;
         }
+        if gone(Kind::Bursts, 1) {
+            weather.bursts = None;
+        }
         retain(&mut weather.blackouts, |number| !gone(Kind::Blackout, number));
+        retain(&mut weather.splits, |number| !gone(Kind::Partition, number));
+        retain(&mut weather.jams, |number| !gone(Kind::Jam, number));
+        retain(&mut weather.slow, |number| !gone(Kind::Slowness, number));
         retain(&mut weather.pauses, |number| !gone(Kind::Pause, number));
         retain(&mut weather.outages, |number| !gone(Kind::Outage, number));
         for (at, node) in scenario.nodes.iter_mut().enumerate() {
@@ -301,7 +327,7 @@ mod tests {
     fn what_is_taken_out_is_gone_and_the_rest_is_not() {
         let scenario = rich();
         let calm = scenario.without(&scenario.ingredients());
-        assert!(calm.weather.blackouts.is_empty() && calm.weather.outages.is_empty());
+        assert!(calm.ingredients().is_empty(), "{calm:?}");
         assert_eq!(calm.weather.loss, 0);
         assert_eq!(calm.weather.latency.0, calm.weather.latency.1);
         let mut tasks = calm.nodes.iter().flat_map(|node| node.plan.tasks());

@@ -2,12 +2,15 @@
 
 use super::{Clocked, Span};
 use crate::{
-    scenario::{Blackout, Ingredient, Kind, NodePlan, Outage, Parts, Pause, Scenario},
+    network::{Bursts, Jam, Path, Shape, Slowness},
+    scenario::{Blackout, End, Ingredient, Kind, NodePlan, Outage, Parts, Pause, Scenario, Split},
     work::Task,
 };
 use core::fmt::Write as _;
 use roundelay_core::{
     gossip::{Neighbors, Strategy},
+    id::NodeId,
+    time::Time,
     tokenring::{Mode, Wait},
 };
 use std::collections::BTreeSet;
@@ -107,23 +110,73 @@ fn describe(scenario: &Scenario, Ingredient { kind, number }: Ingredient) -> Str
             let (per_mille, max) = weather.straggling;
             format!("{per_mille} of 1000 messages are held up for up to {}", Span(max))
         }
+        Kind::Bursts => weather.bursts.map_or_else(String::new, |bursts| {
+            let Bursts { begin, end, loss } = bursts;
+            format!("links turn bad ({begin} of 1000), lose {loss} of 1000, turn good ({end})")
+        }),
         Kind::Blackout => {
             let Blackout { cut, told_down, .. } = weather.blackouts[number - 1];
             let (from, to) = (scenario.name(cut.from), scenario.name(cut.to));
             let told = if told_down.is_some() { "" } else { ", unnoticed" };
-            let (since, span) = (Clocked(cut.since), Span(cut.until.since(cut.since)));
-            format!("{since}  {from} → {to} is cut for {span}{told}")
+            format!("{}  {from} → {to} is cut{told}", spell(cut.since, cut.until))
+        }
+        Kind::Partition => {
+            let Split { partition, told } = &weather.splits[number - 1];
+            let told = if told.is_some() { "" } else { ", unnoticed" };
+            let shape = shape(scenario, &partition.shape);
+            format!("{}  {shape}{told}", spell(partition.since, partition.until))
+        }
+        Kind::Jam => {
+            let Jam { path, shuffled, since, until } = weather.jams[number - 1];
+            let order = if shuffled { "in any order" } else { "in order" };
+            let path = path_text(scenario, path);
+            format!("{}  {path} is jammed, then all comes {order}", spell(since, until))
+        }
+        Kind::Slowness => {
+            let Slowness { path, min, max, since, until } = weather.slow[number - 1];
+            let (path, min, max) = (path_text(scenario, path), Span(min), Span(max));
+            format!("{}  {path} takes {min} to {max} longer", spell(since, until))
         }
         Kind::Pause => {
             let Pause { node, at, span } = weather.pauses[number - 1];
-            format!("{}  {} stops for {}", Clocked(at), scenario.name(node), Span(span))
+            format!("{}  {} stops", spell(at, at + span), scenario.name(node))
         }
         Kind::Outage => {
-            let Outage { node, at, back } = weather.outages[number - 1];
-            let span = Span(back.since(at));
-            format!("{}  {} crashes and is back after {span}", Clocked(at), scenario.name(node))
+            let Outage { node, at, end, span, keeps_disk } = weather.outages[number - 1];
+            let how = match end {
+                End::At => "crashes",
+                End::BetweenEffects => "crashes in the middle of a step",
+                End::FailedSave => "crashes when it saves",
+            };
+            let disk = if keeps_disk { "with" } else { "without" };
+            let (name, span) = (scenario.name(node), Span(span));
+            format!("{}  {name} {how}, and is back after {span} {disk} its disk", Clocked(at))
         }
         Kind::Task(node) => task(&scenario.nodes[node], number),
+    }
+}
+
+/// From when, and for how long.
+fn spell(since: Time, until: Time) -> String {
+    format!("{} for {:<7}", Clocked(since), Span(until.since(since)).to_string())
+}
+
+fn path_text(scenario: &Scenario, path: Path) -> String {
+    let end = |node: Option<NodeId>| node.map_or("all", |node| scenario.name(node));
+    format!("{} → {}", end(path.from), end(path.to))
+}
+
+fn shape(scenario: &Scenario, shape: &Shape) -> String {
+    let names = |nodes: &[NodeId]| {
+        let names: Vec<&str> = nodes.iter().map(|node| scenario.name(*node)).collect();
+        names.join(",")
+    };
+    match shape {
+        Shape::Islands(islands) => {
+            let islands: Vec<String> = islands.iter().map(|island| names(island)).collect();
+            islands.join(" | ")
+        }
+        Shape::Circle(nodes) => format!("only neighbors hear each other in {}", names(nodes)),
     }
 }
 
