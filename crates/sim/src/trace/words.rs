@@ -252,7 +252,7 @@ impl<'a> Words<'a> {
     fn haves(self, have: &[Have]) -> String {
         let of = |have: &Have| {
             let beyond = if have.beyond.is_empty() { "" } else { "+" };
-            format!("{}≤{}{beyond}", self.origin(have.origin), have.up_to)
+            format!("{}<{}{beyond}", self.origin(have.origin), have.up_to)
         };
         list(have, of)
     }
