@@ -18,7 +18,7 @@ mod order;
 use roundelay_core::{node::Node, planted::Bug};
 use roundelay_sim::{
     Scenario,
-    scenario::Parts,
+    scenario::{Parts, Selection},
     storm::{self, Failure},
     trace,
 };
@@ -128,7 +128,7 @@ fn find(
 }
 
 fn planted_in(bug: Bug, parts: Parts, seed: u64) -> Scenario {
-    let mut scenario = Scenario::with(seed, parts);
+    let mut scenario = Scenario::with(seed, Selection { parts, nodes: None });
     scenario.settings.planted = Some(bug);
     scenario
 }
