@@ -118,12 +118,6 @@ impl Selection {
     pub const ALL: Self = Self { parts: Parts::ALL, nodes: None };
 }
 
-impl From<Parts> for Selection {
-    fn from(parts: Parts) -> Self {
-        Self { parts, nodes: None }
-    }
-}
-
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
@@ -143,8 +137,7 @@ impl Scenario {
     }
 
     /// The scenario of this seed among those that are selected.
-    pub fn with(seed: u64, selection: impl Into<Selection>) -> Self {
-        let selection = selection.into();
+    pub fn with(seed: u64, selection: Selection) -> Self {
         let mut dice = Dice::new(seed);
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
