@@ -8,6 +8,7 @@
 //!   properties, which must be reached once the faults are over.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
 //! * [`attempt`] is a run in which a panic is a failure like any other.
+//! * [`shrink`] makes the scenario of a failure smaller.
 //! * [`trace`] writes a run as lines that one can read.
 //!
 //! Nothing here knows a real clock, a thread or a socket: the same seed always gives the same run.
@@ -21,6 +22,7 @@ pub mod goal;
 pub mod invariant;
 pub mod network;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 pub mod storm;
 pub mod subject;
