@@ -9,6 +9,7 @@
 //!   a node keeps.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
 //! * [`attempt`] is a run in which a panic is a failure like any other.
+//! * [`shrink`] makes the scenario of a failure smaller.
 //! * [`trace`] writes a run as lines that one can read.
 //!
 //! Nothing here knows a real clock, a thread or a socket: the same seed always gives the same run.
@@ -23,6 +24,7 @@ pub mod invariant;
 pub mod limits;
 pub mod network;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 pub mod storm;
 pub mod subject;

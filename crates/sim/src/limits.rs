@@ -1,6 +1,10 @@
 //! Bounds: nothing that a node keeps outgrows its settings, and in the end nothing is left over.
 
-use crate::{invariant::Violation, scenario::Scenario};
+use crate::{
+    goal::{Open, TIDY},
+    invariant::Violation,
+    scenario::Scenario,
+};
 use roundelay_core::{
     gossip,
     id::NodeId,
@@ -20,13 +24,13 @@ pub fn check(node: NodeId, time: Time, config: &Config, status: &Status) -> Resu
     let gossip = gossip.map(|(config, status)| of_gossip(config, status));
     let broken = [order, gossip].into_iter().flatten().find_map(Result::err);
     broken.map_or(Ok(()), |what| {
-        let (invariant, source) = ("limits", "protocol.rs, 6: bounded");
+        let (invariant, source) = ("limits", "crates/core/src/protocol.rs, 6: bounded");
         Err(Violation { invariant, source, time, node, what })
     })
 }
 
 /// What is still kept that should be gone when all is done: the buffers are empty again.
-pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<String> {
+pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<Open> {
     let mut left = Vec::new();
     let name = scenario.name(node);
     let calm = scenario.weather.outages.is_empty();
@@ -48,7 +52,7 @@ pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<Stri
             left.push(format!("{name} has ignored {} messages of the gossip", gossip.ignored));
         }
     }
-    left
+    left.into_iter().map(|what| TIDY.open(what)).collect()
 }
 
 fn at_most(kept: usize, limit: usize, what: &str) -> Result<(), String> {

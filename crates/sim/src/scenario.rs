@@ -3,9 +3,11 @@
 //! Each seed draws its own mix (swarm testing; Groce et al. 2012): a run without loss or without
 //! locks finds what is drowned out in a run that has everything.
 
+mod ingredient;
 mod settings;
 mod weather;
 
+pub use ingredient::{Ingredient, Kind, Unknown};
 pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
@@ -73,6 +75,13 @@ impl NodePlan {
     /// Its id.
     pub fn id(&self) -> NodeId {
         self.config.name.id()
+    }
+
+    /// Whether it begins to found the group, or may.
+    fn starts_group(&self) -> bool {
+        let group = self.config.group.as_ref();
+        group.is_some_and(|group| group.founding.trigger == Trigger::FirstOfList)
+            || self.plan.from_start.iter().any(|(_, task)| *task == Task::Start)
     }
 
     /// Its first life.
@@ -161,15 +170,24 @@ impl Scenario {
         }
     }
 
+    /// The same with faults that end after this long, if that is earlier.
+    #[must_use]
+    pub fn with_storm(mut self, limit: Option<Duration>) -> Self {
+        self.storm = limit.map_or(self.storm, |limit| self.storm.min(limit));
+        self
+    }
+
     /// The name of a node.
     pub fn name(&self, node: NodeId) -> &str {
         self.names.get(&node).map_or("nobody", Name::as_str)
     }
 
     /// Whether there will be a group in which everything gets done. A ring that does not close
-    /// makes none, and one that loses a member without a word stands still.
+    /// makes none, nor does one that nobody starts, and one that loses a member without a word
+    /// stands still.
     pub fn group_prospers(&self) -> bool {
-        self.group && self.ring.is_some() && self.weather.outages.is_empty()
+        let closes = self.ring.is_some() && self.weather.outages.is_empty();
+        self.group && closes && self.nodes.iter().any(NodePlan::starts_group)
     }
 
     /// Whether every message gets its place in the order: not if a majority leaves without it.
