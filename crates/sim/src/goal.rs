@@ -61,6 +61,8 @@ const fn goal(name: &'static str, source: &'static str) -> Goal {
     Goal { name, source }
 }
 
+/// Everything is said and done, and nothing is kept that should be gone.
+pub(crate) const EMPTIED: Goal = goal("buffers_emptied", "crates/core/src/protocol.rs, 6: bounded");
 const ANSWERED_START: Goal = goal("start_answered", "docs/protocols/token-ring.md, founding");
 const FOUNDED: Goal = goal("group_founded", "docs/protocols/token-ring.md, founding");
 const LEFT: Goal = goal("leave_done", "docs/protocols/token-ring.md, leaving");
@@ -70,8 +72,6 @@ const SENT: Goal = goal("send_answered", "docs/protocols/multicast.md: validity"
 const DELIVERED: Goal = goal("all_delivered", "docs/protocols/multicast.md: validity");
 const PUBLISHED: Goal = goal("publish_answered", "docs/protocols/gossip.md: everybody");
 const SPREAD: Goal = goal("rumors_spread", "docs/protocols/gossip.md: everybody");
-/// Nothing is kept any more that only the faults made necessary.
-pub(crate) const TIDY: Goal = goal("buffers_empty", "docs/protocols/multicast.md, T2: silence");
 
 /// How much a run did: a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

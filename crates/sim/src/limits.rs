@@ -1,10 +1,6 @@
 //! Bounds: nothing that a node keeps outgrows its settings, and in the end nothing is left over.
 
-use crate::{
-    goal::{Open, TIDY},
-    invariant::Violation,
-    scenario::Scenario,
-};
+use crate::{invariant::Violation, scenario::Scenario};
 use roundelay_core::{
     gossip,
     id::NodeId,
@@ -30,7 +26,7 @@ pub fn check(node: NodeId, time: Time, config: &Config, status: &Status) -> Resu
 }
 
 /// What is still kept that should be gone when all is done: the buffers are empty again.
-pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<Open> {
+pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<String> {
     let mut left = Vec::new();
     let name = scenario.name(node);
     let calm = scenario.weather.outages.is_empty();
@@ -52,7 +48,7 @@ pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<Open
             left.push(format!("{name} has ignored {} messages of the gossip", gossip.ignored));
         }
     }
-    left.into_iter().map(|what| TIDY.open(what)).collect()
+    left
 }
 
 fn at_most(kept: usize, limit: usize, what: &str) -> Result<(), String> {

@@ -6,7 +6,7 @@
 use crate::{
     dice::Dice,
     fault::Tally,
-    goal::{Counts, Goals, Open, is_background},
+    goal::{Counts, EMPTIED, Goals, Open, is_background},
     invariant::{Invariants, Seen, Violation, Who},
     limits,
     network::Partition,
@@ -313,7 +313,8 @@ impl<'a, P: Subject> Storm<'a, P> {
     fn expect_nothing_left(&self) -> Result<(), Failure> {
         let left =
             |(id, machine): (_, &P)| limits::leftovers(self.scenario, id, &machine.node().status());
-        let left: Vec<Open> = self.sim.running().flat_map(left).collect();
+        let left = self.sim.running().flat_map(left).map(|what| EMPTIED.open(what));
+        let left: Vec<Open> = left.collect();
         if left.is_empty() { Ok(()) } else { Err(Failure::Unreached(left)) }
     }
 
