@@ -40,8 +40,6 @@ bugs! {
     SendsWithoutTick,
     /// Multicast, T2: what comes in does not raise the clock.
     ClockStaysBehind,
-    /// Multicast, T2: a frame without a message ticks the clock, and must be passed in time.
-    FramesTick,
     /// Multicast, T2: a frame without a message is answered by one.
     AnswersIdleFrames,
     /// Multicast, losses: what is not acknowledged is not sent again.

@@ -403,11 +403,6 @@ impl Group {
             return false;
         }
         self.pass(time, cx);
-        if cx.has(Bug::FramesTick) {
-            self.clock += 1;
-            self.heard = self.clock;
-            self.arm_flush(cx);
-        }
         if cx.has(Bug::AnswersIdleFrames) {
             self.owe_reply(from, cx);
         }

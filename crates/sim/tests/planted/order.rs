@@ -14,7 +14,6 @@ crate::planted! {
     vectors_that_add_up_are_found: VectorsAdd breaks "uniformity" within 400 seeds,
     a_send_without_a_tick_is_found: SendsWithoutTick breaks "kept_clocks" within 400 seeds,
     a_clock_that_stays_behind_is_found: ClockStaysBehind breaks "causal_order" within 400 seeds,
-    frames_that_tick_are_found: FramesTick never_rests "Clock" within 400 seeds,
     answers_to_idle_frames_are_found: AnswersIdleFrames never_rests "Clock" within 400 seeds,
     losses_without_repair_are_found: NeverResends never_reaches "messages" within 400 seeds,
     a_new_number_for_an_old_message_is_found: ResendsAnew breaks "integrity" within 400 seeds,
