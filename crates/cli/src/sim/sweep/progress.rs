@@ -28,7 +28,7 @@ impl Progress {
         let since = Instant::now();
         let line_at = Cell::new((!terminal).then(|| since + LINE_EVERY));
         let bar = ProgressBar::with_draw_target(Some(count), target);
-        let style = "{bar:30} {human_pos} of {human_len} seeds, {per_sec}, {eta} to go";
+        let style = "{bar:30} {human_pos} of {human_len} seeds, {msg} seeds/s, {eta} to go";
         bar.set_style(ProgressStyle::with_template(style).expect("a template that was tried"));
         Self { bar, count, since, line_at }
     }
@@ -42,11 +42,12 @@ impl Progress {
 
     /// So many are done.
     pub(super) fn show(&self, done: u64) {
+        let rate = super::per_second(done, self.since.elapsed());
         self.bar.set_position(done);
+        self.bar.set_message(super::grouped(rate));
         let now = Instant::now();
         if self.line_at.get().is_some_and(|at| at <= now) {
             self.line_at.set(Some(now + LINE_EVERY));
-            let rate = super::per_second(done, self.since.elapsed());
             let left = (self.count - done) / rate.max(1);
             // Without stderr there is nobody to tell.
             let _ = writeln!(
