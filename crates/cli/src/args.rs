@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod sim;
+
 use crate::failure::Usage;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::ArgPredicate};
 use std::{path::PathBuf, time::Duration};
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Multicast(Multicast),
     /// Five real processes with lock, rumors and order, checked as they run
     Demo(Demo),
+    /// The same protocols in a simulator, with faults drawn from a seed and every promise checked
+    Sim(sim::Sim),
     /// One node of the demo, driven by `demo` over its standard input
     #[command(hide = true)]
     DemoNode(DemoNode),
@@ -64,6 +68,10 @@ pub(crate) struct Shared {
     /// Keep running when the input ends
     #[arg(long)]
     pub(crate) stay: bool,
+
+    /// Record everything that the protocols get to see, for `roundelay sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// How to print.
@@ -226,6 +234,7 @@ pub(crate) struct Multicast {
 Examples:
   roundelay demo                    at a terminal until Ctrl-C, else for 10 seconds
   roundelay demo --nodes 3 --for 5s --output json
+  roundelay demo --for 10s --record runs && roundelay sim replay runs/*.rec
 
 It ends with a summary: exit code 0 if nothing that is promised was violated.")]
 pub(crate) struct Demo {
@@ -236,6 +245,10 @@ pub(crate) struct Demo {
     /// How long (at a terminal until Ctrl-C, else 10s)
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
+
+    /// Record what each process gets to see, one file each, for `roundelay sim replay`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
 
     /// Open the page that shows it (comes with the agent)
     #[arg(long)]
@@ -259,6 +272,10 @@ pub(crate) struct DemoNode {
     /// Where the counter and the ledger are
     #[arg(long)]
     pub(crate) dir: PathBuf,
+
+    /// Where to record
+    #[arg(long)]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// Parses a time like `500ms`, `1s`, `1.5s`, `2m` or `1h`.

@@ -6,6 +6,7 @@
 //! * [`invariant`] are the safety properties, checked after every step; [`goal`] are the liveness
 //!   properties, which must be reached once the faults are over.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
+//! * [`replay`] lives the recorded lives of real nodes again, and checks them in the same way.
 //! * [`trace`] writes a run as lines that one can read.
 //!
 //! Nothing here knows a real clock, a thread or a socket: the same seed always gives the same run.
@@ -16,6 +17,7 @@ pub mod dice;
 pub mod goal;
 pub mod invariant;
 pub mod network;
+pub mod replay;
 pub mod scenario;
 pub mod sim;
 pub mod storm;

@@ -5,7 +5,6 @@
 //! late or never, clocks differ, a node stops for a while and wakes with a full inbox.
 
 mod clock;
-mod hash;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +19,12 @@ use core::{
     mem,
     time::Duration,
 };
-pub use hash::TraceHasher;
 use roundelay_core::{
     id::NodeId,
     planted::Bug,
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
+    trace::TraceHasher,
     view::Record,
 };
 use std::collections::{BTreeMap, BinaryHeap};

@@ -26,6 +26,10 @@ impl Invariant for OneOrder {
         "protocols.md, section 4: uniform total order, uniform agreement, positions without gaps"
     }
 
+    fn allows_gaps(&self) -> bool {
+        true
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Effect(Effect::Emit(node::Event::Order(event))) = seen else { return Ok(()) };
         match event {
