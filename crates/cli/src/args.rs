@@ -20,6 +20,7 @@ Examples:
   roundelay tokenring --help        a lock: the token goes round a ring of machines
   roundelay gossip --help           rumors: what one says, all hear
   roundelay multicast --help        one order: all see the same messages in the same order
+  roundelay sim --help              thousands of runs through faults, each the same for its seed
 
 Logs go to stderr; ROUNDELAY_LOG (or RUST_LOG) sets how much: error, warn, info, debug.
 Exit codes: 0 ok, 1 a negative answer, 2 wrong usage, a bad file or a busy port.")]

@@ -7,12 +7,14 @@
 //!   properties, which must be reached once the faults are over.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
 //! * [`replay`] lives the recorded lives of real nodes again, and checks them in the same way.
+//! * [`attempt`] is a run in which a panic is a failure like any other.
 //! * [`trace`] writes a run as lines that one can read.
 //!
 //! Nothing here knows a real clock, a thread or a socket: the same seed always gives the same run.
 
 #![warn(missing_docs)]
 
+mod attempt;
 pub mod dice;
 pub mod goal;
 pub mod invariant;
@@ -25,8 +27,9 @@ pub mod subject;
 pub mod trace;
 pub mod work;
 
+pub use attempt::attempt;
 pub use dice::Dice;
 pub use network::{Network, Packet, Rule, Verdict};
-pub use scenario::Scenario;
+pub use scenario::{Scenario, Selection};
 pub use sim::{Simulator, Step};
 pub use subject::Subject;

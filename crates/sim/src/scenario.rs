@@ -12,6 +12,7 @@ use crate::{
     dice::Dice,
     invariant::Who,
     sim::{Clock, Settings},
+    trace::Names,
     work::{Plan, Task},
 };
 use core::time::Duration;
@@ -21,6 +22,7 @@ use roundelay_core::{
     node,
     time::Time,
     tokenring::Mode,
+    view::MEMBERS_MAX,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,6 +53,12 @@ pub struct Scenario {
     /// How long after that everything must be reached.
     pub patience: Duration,
     names: BTreeMap<NodeId, Name>,
+}
+
+impl Names for Scenario {
+    fn names(&self) -> &BTreeMap<NodeId, Name> {
+        &self.names
+    }
 }
 
 /// One node of a scenario.
@@ -94,6 +102,20 @@ impl Parts {
     pub const ALL: Self = Self { lock: true, order: true, gossip: true };
 }
 
+/// Which scenarios are drawn: all of them, or only some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The parts that may take part; at least one.
+    pub parts: Parts,
+    /// How many nodes, if that is not left to chance: 1 to [`MEMBERS_MAX`].
+    pub nodes: Option<usize>,
+}
+
+impl Selection {
+    /// All of them.
+    pub const ALL: Self = Self { parts: Parts::ALL, nodes: None };
+}
+
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
@@ -109,13 +131,13 @@ struct Shape {
 impl Scenario {
     /// The scenario of this seed.
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, Parts::ALL)
+        Self::with(seed, Selection::ALL)
     }
 
-    /// The scenario of this seed without the parts that are not in `parts`.
-    pub fn with(seed: u64, parts: Parts) -> Self {
+    /// The scenario of this seed among those that are selected.
+    pub fn with(seed: u64, selection: Selection) -> Self {
         let mut dice = Dice::new(seed);
-        let shape = Shape::draw(&mut dice).without(parts);
+        let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
         let nodes = draw_nodes(&mut dice, &shape, &edges, storm);
@@ -178,12 +200,16 @@ impl Scenario {
 }
 
 impl Shape {
-    fn draw(dice: &mut Dice) -> Self {
-        let group = dice.chance(800);
+    fn draw(dice: &mut Dice, Selection { parts, nodes }: Selection) -> Self {
+        assert!(parts.lock || parts.order || parts.gossip, "a run needs something to run");
+        assert!(nodes.is_none_or(|nodes| (1..=MEMBERS_MAX).contains(&nodes)), "a group's size");
+        let group = (parts.lock || parts.order) && (!parts.gossip || dice.chance(800));
         let size = dice.between(if group { 1 } else { 2 }, 7) as usize;
-        let lock = group && dice.chance(750);
-        let order = group && (!lock || dice.chance(700));
-        let gossip = !group || dice.chance(500);
+        let size = nodes.unwrap_or(size);
+        let mut lock = group && dice.chance(750);
+        let order = group && parts.order && (!lock || dice.chance(700) || !parts.lock);
+        lock = group && parts.lock && (lock || !order);
+        let gossip = parts.gossip && (!group || dice.chance(500));
         // As long as a majority keeps its memory, there is never a second group.
         let minority = if dice.chance(100) { (size - 1) / 2 } else { 0 };
         Self {
@@ -195,13 +221,6 @@ impl Shape {
             trigger: if dice.chance(300) { Trigger::FirstOfList } else { Trigger::Command },
             crashes_max: if group { minority } else { size },
         }
-    }
-
-    fn without(mut self, parts: Parts) -> Self {
-        self.parts.lock &= parts.lock;
-        self.parts.order &= parts.order;
-        self.parts.gossip &= parts.gossip;
-        self
     }
 
     fn ring(&self) -> Option<Vec<u16>> {

@@ -70,6 +70,37 @@ pub enum Failure {
     },
     /// The run does not come to an end.
     Busy,
+    /// An assertion of the code under test does not hold.
+    Panic {
+        /// Where: file, line and column.
+        place: String,
+        /// What it says.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// The promise that is broken: equal for equal kinds of failures.
+    pub fn promise(&self) -> &str {
+        match self {
+            Self::Violation { violation, .. } => violation.invariant,
+            Self::Unreached(_) => "goals",
+            Self::Restless { .. } => "silence",
+            Self::Busy => "end",
+            Self::Panic { place, .. } => place,
+        }
+    }
+
+    /// Where it was given.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Violation { violation, .. } => violation.source,
+            Self::Unreached(_) => "after the storm, everything is reached",
+            Self::Restless { .. } => "docs/protocols: a group that has nothing to do falls silent",
+            Self::Busy => "crates/core/src/protocol.rs, 6: one call does bounded work",
+            Self::Panic { .. } => "crates/core/src/protocol.rs, 5: a core cannot fail",
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -88,6 +119,7 @@ impl fmt::Display for Failure {
                 write!(f, "all is done, but at {time:?} {name} still sends {message}")
             }
             Self::Busy => write!(f, "no end after {STEPS_MAX} steps"),
+            Self::Panic { place, message } => write!(f, "panics at {place}: {message}"),
         }
     }
 }

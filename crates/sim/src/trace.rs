@@ -2,19 +2,36 @@
 
 use crate::{scenario::Scenario, sim::Step, subject::Subject};
 use core::fmt::{Debug, Write as _};
-use roundelay_core::protocol::{Effect, Input};
+use roundelay_core::{
+    id::{Name, NodeId},
+    protocol::{Effect, Input},
+};
+use std::collections::BTreeMap;
 
 /// The longest text for one message or event; payloads are cut.
 const TEXT_MAX: usize = 240;
 
+/// Who knows the names of the nodes of a run.
+pub trait Names {
+    /// The names.
+    fn names(&self) -> &BTreeMap<NodeId, Name>;
+}
+
+impl Names for BTreeMap<NodeId, Name> {
+    fn names(&self) -> &BTreeMap<NodeId, Name> {
+        self
+    }
+}
+
 /// One step: a line for the input, and an indented one for each effect.
-pub fn lines<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
-    let node = scenario.name(step.node);
+pub fn lines<P: Subject>(names: &impl Names, step: &Step<'_, P>) -> String {
+    let name = |node: NodeId| named(names, node.to_string());
+    let node = name(step.node);
     let mut lines = format!("{:?} {node:<4} ", step.time);
-    let text = |what: &dyn Debug| text(scenario, what);
+    let text = |what: &dyn Debug| text(names, what);
     match &step.input {
         Input::Message { from, message } => {
-            let _ = write!(lines, "< {} {}", scenario.name(*from), text(message));
+            let _ = write!(lines, "< {} {}", name(*from), text(message));
         }
         Input::Timer(timer) => {
             let _ = write!(lines, "* {}", text(timer));
@@ -28,10 +45,10 @@ pub fn lines<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
     }
     for effect in step.effects {
         lines.push_str("\n            ");
-        lines.push_str(node);
+        lines.push_str(&node);
         let _ = match effect {
             Effect::Send { to, message } => {
-                let peers: Vec<&str> = to.peers().iter().map(|peer| scenario.name(*peer)).collect();
+                let peers: Vec<String> = to.peers().iter().map(|peer| name(*peer)).collect();
                 write!(lines, "   > {} {}", peers.join(","), text(message))
             }
             Effect::SetTimer { timer, after } => write!(lines, "   + {} {after:?}", text(timer)),
@@ -62,8 +79,8 @@ pub fn heading(scenario: &Scenario) -> String {
     named(scenario, heading)
 }
 
-fn text(scenario: &Scenario, what: &dyn Debug) -> String {
-    let mut text = named(scenario, format!("{what:?}"));
+fn text(names: &impl Names, what: &dyn Debug) -> String {
+    let mut text = named(names, format!("{what:?}"));
     if text.len() > TEXT_MAX {
         let cut = (0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(cut);
@@ -73,11 +90,11 @@ fn text(scenario: &Scenario, what: &dyn Debug) -> String {
 }
 
 /// Ids are hashes, which nobody can tell apart.
-fn named(scenario: &Scenario, mut text: String) -> String {
-    for node in &scenario.nodes {
-        let id = node.id().to_string();
+fn named(names: &impl Names, mut text: String) -> String {
+    for (id, name) in names.names() {
+        let id = id.to_string();
         if text.contains(&id) {
-            text = text.replace(&id, scenario.name(node.id()));
+            text = text.replace(&id, name.as_str());
         }
     }
     text

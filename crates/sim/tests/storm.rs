@@ -10,9 +10,9 @@
 
 use roundelay_core::node::Node;
 use roundelay_sim::{
-    Scenario,
+    Scenario, attempt,
     goal::Counts,
-    scenario::Parts,
+    scenario::{Parts, Selection},
     storm::{self, Report},
     trace,
 };
@@ -20,7 +20,6 @@ use std::{
     env,
     fmt::Display,
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
     str::FromStr,
     sync::{
         Mutex,
@@ -76,7 +75,7 @@ fn thousand_seeds() {
 #[test]
 fn one_seed() {
     let seed = from_env("SEED");
-    let scenario = Scenario::with(seed.unwrap_or(1), parts());
+    let scenario = Scenario::with(seed.unwrap_or(1), selection());
     if seed.is_some() {
         println!("{}", trace::heading(&scenario));
         match storm::run::<Node>(&scenario, &mut |step| {
@@ -92,18 +91,8 @@ fn one_seed() {
 }
 
 fn run(seed: u64) -> Result<Report, String> {
-    let scenario = Scenario::with(seed, parts());
-    // An assertion in a core is a failure of the seed like any other.
-    let run = AssertUnwindSafe(|| storm::run::<Node>(&scenario, &mut |_| ()));
-    match catch_unwind(run) {
-        Ok(Ok(report)) => Ok(report),
-        Ok(Err(failure)) => Err(failure.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("panics: {}", text.unwrap_or("without a word")))
-        }
-    }
+    let scenario = Scenario::with(seed, selection());
+    attempt::<Node>(&scenario, &mut |_| ()).map_err(|failure| failure.to_string())
 }
 
 /// A thousand runs in which something never happened would prove nothing about it.
@@ -136,6 +125,10 @@ fn seeds_to_run() -> Range<u64> {
     let (start, end) = text.split_once("..").expect("SEEDS is a range such as 0..1000");
     let number = |text: &str| text.parse().expect("SEEDS has numbers");
     number(start)..number(end)
+}
+
+fn selection() -> Selection {
+    Selection { parts: parts(), nodes: None }
 }
 
 fn parts() -> Parts {

@@ -1,56 +1,206 @@
 //! `roundelay sim replay`: recorded runs of real nodes, lived again.
 
-use super::Stdout;
+use super::{Stdout, Stop};
 use crate::{
     args::{Format, sim::Replay},
     failure::Usage,
 };
-use roundelay_core::node::Node;
-use roundelay_sim::replay::{Failure, History, Problem, Reader};
-use std::{fs::File, path::PathBuf, process::ExitCode};
+use roundelay_core::{
+    id::{Name, NodeId},
+    node::Node,
+};
+use roundelay_sim::{
+    Step,
+    replay::{Divergence, Failure, History, Life, Problem, Reader},
+    trace,
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, fs::File, path::Path, process::ExitCode};
 
-/// Replays recordings.
-pub(super) fn run(args: &Replay, out: &mut Stdout) -> anyhow::Result<ExitCode> {
-    let readers = args.files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+/// The exit code of a command that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+/// Replays recordings, and checks the history that they make together.
+pub(super) fn run(args: &Replay, out: &mut Stdout, stop: &Stop) -> anyhow::Result<ExitCode> {
+    let readers = args.files.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let names = names(&readers);
     let mut history = History::<Node, _>::new(readers).map_err(|(first, second)| {
         let [first, second] = [first, second].map(|at| args.files[at].display());
-        Usage(format!("{first} and {second} are recordings of the same life"))
+        Usage(format!("{first} and {second} are recordings of the same life of a node"))
     })?;
+    let teller = Teller { args, names: &names };
     loop {
-        match history.advance(&mut |step| {
+        let taken = history.advance(&mut |step| {
             if args.trace {
-                out.line(&format!("{:?} {:?} {:?}", step.time, step.node, step.input));
+                teller.step(step, out);
             }
-        }) {
+        });
+        match taken {
+            Ok(true) if stop.is_requested() => return Ok(ExitCode::from(INTERRUPTED)),
             Ok(true) => {}
             Ok(false) => break,
-            Err(failure) => {
-                out.line(&format!("{failure:?}"));
-                return Ok(ExitCode::FAILURE);
-            }
+            Err(failure) => return teller.failure(&history, *failure, out),
         }
     }
-    for (life, file) in history.lives().iter().zip(&args.files) {
-        let replay = life.replay();
-        out.line(&format!(
-            "{}: replayed {} inputs, hash {:016x} matches{}",
-            file.display(),
-            replay.inputs(),
-            replay.hash(),
-            if life.reader().is_torn() { ", torn" } else { "" }
-        ));
+    for (life, path) in history.lives().iter().zip(&args.files) {
+        teller.life(life, path, out);
     }
-    out.line(&format!(
-        "{:?} {} unmatched {:?}",
-        history.gap(),
-        history.unmatched(),
-        history.checked()
-    ));
-    let _ = (args.output.format == Format::Json, |_: Failure, _: Problem| ());
+    teller.history(&mut history, out);
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(path: &PathBuf) -> Result<Reader<File>, Usage> {
-    let file = File::open(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
-    Reader::new(file).map_err(|error| Usage(format!("{}: {error}", path.display())))
+fn open(path: &Path) -> Result<Reader<File>, Usage> {
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    Reader::new(file).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &dyn std::error::Error) -> Usage {
+    Usage(format!("cannot read {}: {error}", path.display()))
+}
+
+/// All names that the recorded nodes knew from the beginning.
+fn names(readers: &[Reader<File>]) -> BTreeMap<NodeId, Name> {
+    let configs = || readers.iter().map(|reader| &reader.header().config);
+    let groups = configs().filter_map(|config| config.group.as_ref());
+    let listed = groups.flat_map(|group| &group.founding.list);
+    let names = configs().map(|config| &config.name).chain(listed);
+    names.map(|name| (name.id(), name.clone())).collect()
+}
+
+/// What is said about replays.
+struct Teller<'a> {
+    args: &'a Replay,
+    names: &'a BTreeMap<NodeId, Name>,
+}
+
+/// The same for scripts.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Told<'a> {
+    /// A step of `--trace`.
+    Step { seconds: f64, node: String, lines: String },
+    /// A node did the same again.
+    Replayed { file: String, node: String, inputs: u64, hash: String, torn: bool },
+    /// It did not.
+    Diverged { file: String, node: String, input: u64, what: String },
+    /// A promise was broken.
+    Violation { promise: &'a str, source: &'a str, node: String, input: u64, what: String },
+    /// All of them together.
+    History { nodes: usize, inputs: u64, unmatched: u64, whole: u64, checked: Vec<&'a str> },
+}
+
+impl Teller<'_> {
+    fn is_human(&self) -> bool {
+        self.args.output.format == Format::Human
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.names.get(&node).map_or_else(|| node.to_string(), ToString::to_string)
+    }
+
+    fn step(&self, step: &Step<'_, Node>, out: &mut Stdout) {
+        let lines = trace::lines(self.names, step);
+        if self.is_human() {
+            return out.line(&lines);
+        }
+        let (seconds, node) = (seconds(step.time), self.name(step.node));
+        out.object(&Told::Step { seconds, node, lines });
+    }
+
+    /// A life that went the same way.
+    fn life(&self, life: &Life<Node, File>, path: &Path, out: &mut Stdout) {
+        let (inputs, hash) = (life.replay().inputs(), format!("{:016x}", life.replay().hash()));
+        let (file, torn) = (path.display().to_string(), life.reader().is_torn());
+        let node = life.reader().header().config.name.to_string();
+        if !self.is_human() {
+            return out.object(&Told::Replayed { file, node, inputs, hash, torn });
+        }
+        let torn = if torn { "; it ends in the middle of an entry" } else { "" };
+        out.line(&format!("{file}: replayed {inputs} inputs of {node}, hash {hash} matches{torn}"));
+    }
+
+    /// All of them as one history in which everything held.
+    fn history(&self, history: &mut History<Node, File>, out: &mut Stdout) {
+        let (nodes, inputs, unmatched) =
+            (history.lives().len(), history.inputs(), history.unmatched());
+        let gap = history.gap();
+        let whole = gap.map_or(inputs, |gap| gap.inputs);
+        let checked = history.checked();
+        if !self.is_human() {
+            return out.object(&Told::History { nodes, inputs, unmatched, whole, checked });
+        }
+        let checked = checked.join(", ");
+        let Some(gap) = gap else {
+            return out.line(&format!(
+                "one history of {inputs} inputs, in which all promises are kept: {checked}"
+            ));
+        };
+        let (to, from) = (self.name(gap.to), self.name(gap.from));
+        out.line(&format!(
+            "one history of {inputs} inputs, in which all promises are kept in the first {whole}; then \
+             {to} hears what {from} has no recording of having said ({unmatched} messages are so), \
+             and these can still be judged, and are kept: {checked}"
+        ));
+    }
+
+    /// What is wrong.
+    fn failure(
+        &self,
+        history: &History<Node, File>,
+        failure: Failure,
+        out: &mut Stdout,
+    ) -> anyhow::Result<ExitCode> {
+        let Failure { recording, number: input, step, problem } = failure;
+        let path = &self.args.files[recording];
+        let header = history.lives()[recording].reader().header();
+        let (file, node) = (path.display().to_string(), header.config.name.to_string());
+        if !self.is_human() {
+            match problem {
+                Problem::Unreadable(error) => return Err(unreadable_at(path, input, &error)),
+                Problem::Diverged(how) => {
+                    let what = how.to_string();
+                    out.object(&Told::Diverged { file, node, input, what });
+                }
+                Problem::Violated(violation) => {
+                    let (promise, source) = (violation.invariant, violation.source);
+                    let what = violation.what;
+                    out.object(&Told::Violation { promise, source, node, input, what });
+                }
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+        match problem {
+            Problem::Unreadable(error) => return Err(unreadable_at(path, input, &error)),
+            Problem::Diverged(how) => {
+                out.line(&format!("{file}: input {input} of {node}: {how}"));
+                if how == Divergence::Effects && header.version != env!("CARGO_PKG_VERSION") {
+                    let (then, now) = (&header.version, env!("CARGO_PKG_VERSION"));
+                    out.line(&format!("  it was recorded by version {then}, and this is {now}"));
+                }
+            }
+            Problem::Violated(violation) => {
+                out.line(&format!(
+                    "{file}: input {input} of {node} breaks {}",
+                    violation.invariant
+                ));
+                out.line(&format!("  what       {}", violation.what));
+                out.line(&format!("  promised   {}", violation.source));
+            }
+        }
+        if let Some((time, input, effects)) = step {
+            let life = &history.lives()[recording];
+            let (node, machine) = (header.config.name.id(), life.replay().machine());
+            let step = Step { time, node, input, effects: &effects, machine };
+            out.line(&trace::lines(self.names, &step));
+        }
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn unreadable_at(path: &Path, input: u64, error: &dyn std::error::Error) -> anyhow::Error {
+    Usage(format!("cannot read {} beyond input {}: {error}", path.display(), input - 1)).into()
+}
+
+fn seconds(time: roundelay_core::Time) -> f64 {
+    time.since(roundelay_core::Time::ZERO).as_secs_f64()
 }
