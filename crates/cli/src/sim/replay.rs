@@ -8,9 +8,11 @@ use crate::{
 use roundelay_core::{
     id::{Name, NodeId},
     node::Node,
+    time::Time,
 };
 use roundelay_sim::{
     Step,
+    invariant::Violation,
     replay::{Divergence, Failure, History, Life, Problem, Reader},
     trace,
 };
@@ -19,6 +21,8 @@ use std::{collections::BTreeMap, fs::File, path::Path, process::ExitCode};
 
 /// The exit code of a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Replays recordings, and checks the history that they make together.
 pub(super) fn run(args: &Replay, out: &mut Stdout, stop: &Stop) -> anyhow::Result<ExitCode> {
@@ -82,9 +86,17 @@ enum Told<'a> {
     /// A node did the same again.
     Replayed { file: String, node: String, inputs: u64, hash: String, torn: bool },
     /// It did not.
-    Diverged { file: String, node: String, input: u64, what: String },
+    Diverged { file: String, node: String, input: u64, what: String, lines: String },
     /// A promise was broken.
-    Violation { promise: &'a str, source: &'a str, node: String, input: u64, what: String },
+    Violation {
+        file: String,
+        node: String,
+        input: u64,
+        promise: &'a str,
+        source: &'a str,
+        what: String,
+        lines: String,
+    },
     /// All of them together.
     History { nodes: usize, inputs: u64, unmatched: u64, whole: u64, checked: Vec<&'a str> },
 }
@@ -131,15 +143,17 @@ impl Teller<'_> {
         }
         let checked = checked.join(", ");
         let Some(gap) = gap else {
-            return out.line(&format!(
-                "one history of {inputs} inputs, in which all promises are kept: {checked}"
-            ));
+            out.line(&format!("one history of {inputs} inputs: all promises are kept"));
+            return out.line(&format!("  judged     {checked}"));
         };
         let (to, from) = (self.name(gap.to), self.name(gap.from));
         out.line(&format!(
-            "one history of {inputs} inputs, in which all promises are kept in the first {whole}; then \
-             {to} hears what {from} has no recording of having said ({unmatched} messages are so), \
-             and these can still be judged, and are kept: {checked}"
+            "one history of {inputs} inputs: all promises are kept, as far as they can be judged"
+        ));
+        out.line(&format!("  all        in the first {whole} inputs"));
+        out.line(&format!("  to the end {checked}"));
+        out.line(&format!(
+            "  missing    that {from} says what {to} then hears; {unmatched} messages are like that"
         ));
     }
 
@@ -151,56 +165,59 @@ impl Teller<'_> {
         out: &mut Stdout,
     ) -> anyhow::Result<ExitCode> {
         let Failure { recording, number: input, step, problem } = failure;
-        let path = &self.args.files[recording];
-        let header = history.lives()[recording].reader().header();
-        let (file, node) = (path.display().to_string(), header.config.name.to_string());
-        if !self.is_human() {
-            match problem {
-                Problem::Unreadable(error) => return Err(unreadable_at(path, input, &error)),
-                Problem::Diverged(how) => {
-                    let what = how.to_string();
-                    out.object(&Told::Diverged { file, node, input, what });
-                }
-                Problem::Violated(violation) => {
-                    let (promise, source) = (violation.invariant, violation.source);
-                    let what = violation.what;
-                    out.object(&Told::Violation { promise, source, node, input, what });
-                }
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-        match problem {
-            Problem::Unreadable(error) => return Err(unreadable_at(path, input, &error)),
-            Problem::Diverged(how) => {
-                out.line(&format!("{file}: input {input} of {node}: {how}"));
-                if how == Divergence::Effects && header.version != env!("CARGO_PKG_VERSION") {
-                    let (then, now) = (&header.version, env!("CARGO_PKG_VERSION"));
-                    out.line(&format!("  it was recorded by version {then}, and this is {now}"));
-                }
-            }
-            Problem::Violated(violation) => {
-                out.line(&format!(
-                    "{file}: input {input} of {node} breaks {}",
-                    violation.invariant
-                ));
-                out.line(&format!("  what       {}", violation.what));
-                out.line(&format!("  promised   {}", violation.source));
-            }
-        }
-        if let Some((time, input, effects)) = step {
-            let life = &history.lives()[recording];
+        let (life, path) = (&history.lives()[recording], &self.args.files[recording]);
+        let (file, header) = (path.display().to_string(), life.reader().header());
+        let node = header.config.name.to_string();
+        let lines = step.map(|(time, input, effects)| {
             let (node, machine) = (header.config.name.id(), life.replay().machine());
-            let step = Step { time, node, input, effects: &effects, machine };
-            out.line(&trace::lines(self.names, &step));
+            trace::lines(self.names, &Step { time, node, input, effects: &effects, machine })
+        });
+        let lines = lines.unwrap_or_default();
+        match problem {
+            Problem::Unreadable(error) => {
+                let whole = input - 1;
+                return Err(
+                    Usage(format!("cannot read {file} after input {whole}: {error}")).into()
+                );
+            }
+            Problem::Diverged(how) if self.is_human() => {
+                out.line(&format!("{file}: input {input} of {node}: {how}"));
+                if how == Divergence::Effects && header.version != VERSION {
+                    let then = &header.version;
+                    out.line(&format!(
+                        "  it was recorded by version {then}, and this is {VERSION}"
+                    ));
+                }
+                out.line(&lines);
+            }
+            Problem::Diverged(how) => {
+                out.object(&Told::Diverged { file, node, input, what: how.to_string(), lines });
+            }
+            Problem::Violated(Violation { invariant: promise, source, what, .. }) => {
+                if self.is_human() {
+                    out.line(&format!(
+                        "{file}: input {input} of {node} breaks a promise: {promise}"
+                    ));
+                    out.line(&format!("  what       {what}"));
+                    out.line(&format!("  promised   {source}"));
+                    out.line(&lines);
+                } else {
+                    out.object(&Told::Violation {
+                        file,
+                        node,
+                        input,
+                        promise,
+                        source,
+                        what,
+                        lines,
+                    });
+                }
+            }
         }
         Ok(ExitCode::FAILURE)
     }
 }
 
-fn unreadable_at(path: &Path, input: u64, error: &dyn std::error::Error) -> anyhow::Error {
-    Usage(format!("cannot read {} beyond input {}: {error}", path.display(), input - 1)).into()
-}
-
-fn seconds(time: roundelay_core::Time) -> f64 {
-    time.since(roundelay_core::Time::ZERO).as_secs_f64()
+fn seconds(time: Time) -> f64 {
+    time.since(Time::ZERO).as_secs_f64()
 }

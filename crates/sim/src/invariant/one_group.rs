@@ -8,22 +8,30 @@ use std::collections::BTreeSet;
 /// ring is the one that the next pointers make.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OneGroup {
-    /// The ring that the pointers make, if they make one; none if they are not known.
-    ring: Option<Option<Vec<u16>>>,
+    pointers: Pointers,
     group: Option<(View, usize)>,
     members: BTreeSet<Who>,
+}
+
+/// What is known of the next pointers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Pointers {
+    /// They make this ring, or none.
+    Make(Option<Vec<u16>>),
+    /// Nothing.
+    Unknown,
 }
 
 impl OneGroup {
     /// The invariant for nodes whose next pointers make this ring, as positions in the list; none
     /// if it does not close.
     pub fn new(ring: Option<Vec<u16>>) -> Self {
-        Self { ring: Some(ring), group: None, members: BTreeSet::new() }
+        Self { pointers: Pointers::Make(ring), group: None, members: BTreeSet::new() }
     }
 
     /// The invariant for nodes whose next pointers are not all known.
     pub fn of_any_ring() -> Self {
-        Self { ring: None, group: None, members: BTreeSet::new() }
+        Self { pointers: Pointers::Unknown, group: None, members: BTreeSet::new() }
     }
 }
 
@@ -47,7 +55,7 @@ impl Invariant for OneGroup {
             return Err("installs a view twice".into());
         }
         well_formed(view, *founder)?;
-        if let Some(pointers) = &self.ring
+        if let Pointers::Make(pointers) = &self.pointers
             && pointers.as_deref() != Some(&*view.ring)
         {
             let ring = &view.ring;

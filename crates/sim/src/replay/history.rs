@@ -8,7 +8,7 @@ use crate::{
 };
 use core::hash::{Hash, Hasher};
 use roundelay_core::{
-    id::NodeId,
+    id::{Name, NodeId},
     node::{self, Message, Node},
     protocol::{Effect, EffectOf, Input, InputOf},
     recording::Entry,
@@ -72,17 +72,17 @@ struct Next {
     waits: Waits,
 }
 
-/// What must have happened before an input.
+/// What an input waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
-    ForNothing,
+    Nothing,
     /// A recorded node has sent the message with this hash.
-    ForSend {
+    Send {
         from: NodeId,
         hash: u64,
     },
     /// A node without a recording has sent it.
-    ForStranger {
+    Stranger {
         from: NodeId,
     },
 }
@@ -124,7 +124,7 @@ impl<P: Subject, R: Read> History<P, R> {
             }
         }
         let configs: Vec<&node::Config> = readers.iter().map(|r| &r.header().config).collect();
-        let invariants = ring(&configs).map_or_else(Invariants::of_any_ring, Invariants::new);
+        let invariants = invariants(&configs);
         let started = readers.iter().map(|r| r.header().started).min().unwrap_or_default();
         let life = |(reader, who): (Reader<R>, Who)| Life {
             replay: Replay::new(reader.header()),
@@ -176,21 +176,33 @@ impl<P: Subject, R: Read> History<P, R> {
 
     /// The life whose turn it is: the earliest of those that need not wait, or of all.
     fn choose(&self) -> Option<usize> {
-        let ready = |waits: Waits| match waits {
-            Waits::ForNothing => true,
-            Waits::ForSend { hash, .. } => self.sent.contains_key(&hash),
-            Waits::ForStranger { .. } => false,
-        };
         let nexts = self.lives.iter().enumerate();
         let nexts = nexts.filter_map(|(at, life)| life.next.as_ref().map(|next| (at, next)));
-        nexts.min_by_key(|(at, next)| (!ready(next.waits), next.time, *at)).map(|(at, _)| at)
+        nexts.min_by_key(|(at, next)| (!self.is_ready(*at, next), next.time, *at)).map(|(at, _)| at)
+    }
+
+    fn is_ready(&self, at: usize, next: &Next) -> bool {
+        let sent = match next.waits {
+            Waits::Nothing => true,
+            Waits::Send { hash, .. } => self.sent.contains_key(&hash),
+            Waits::Stranger { .. } => false,
+        };
+        sent && (self.lives.len() == self.recorded.len() || !self.is_other_life_due(at, next.time))
+    }
+
+    /// Whether another life of the same node has something to do before `time`: they have one clock,
+    /// and what was meant for one must not be taken by the other.
+    fn is_other_life_due(&self, at: usize, time: Time) -> bool {
+        let node = self.lives[at].who.node;
+        let mut others = self.lives.iter().filter(|life| life.who.node == node);
+        others.any(|life| life.next.as_ref().is_some_and(|next| next.time < time))
     }
 
     /// Crosses the sending of a message off the list, or notes that it is not there.
     fn match_send(&mut self, at: usize, time: Time, waits: Waits) {
         let from = match waits {
-            Waits::ForNothing => return,
-            Waits::ForSend { hash, from } => match self.sent.get_mut(&hash) {
+            Waits::Nothing => return,
+            Waits::Send { hash, from } => match self.sent.get_mut(&hash) {
                 Some(1) => {
                     self.sent.remove(&hash);
                     return;
@@ -201,7 +213,7 @@ impl<P: Subject, R: Read> History<P, R> {
                 }
                 None => from,
             },
-            Waits::ForStranger { from } => from,
+            Waits::Stranger { from } => from,
         };
         self.unmatched += 1;
         let to = self.lives[at].who.node;
@@ -279,10 +291,10 @@ impl<P: Subject, R: Read> Life<P, R> {
         let Some(entry) = self.reader.next_entry()? else { return Ok(()) };
         let waits = match &entry.input {
             Input::Message { from, message } if recorded.contains(from) => {
-                Waits::ForSend { from: *from, hash: hash(*from, self.who.node, message) }
+                Waits::Send { from: *from, hash: hash(*from, self.who.node, message) }
             }
-            Input::Message { from, .. } => Waits::ForStranger { from: *from },
-            _ => Waits::ForNothing,
+            Input::Message { from, .. } => Waits::Stranger { from: *from },
+            _ => Waits::Nothing,
         };
         let time = entry.time + self.epoch;
         self.next = Some(Next { entry, time, waits });
@@ -300,30 +312,54 @@ fn hash(from: NodeId, to: NodeId, message: &Message) -> u64 {
     hasher.finish()
 }
 
-/// The ring that the next pointers of these nodes make, or that they make none; nothing if not
-/// all of them are known.
-fn ring(configs: &[&node::Config]) -> Option<Option<Vec<u16>>> {
+/// The invariants for nodes with these settings.
+fn invariants(configs: &[&node::Config]) -> Invariants {
+    match pointers(configs) {
+        Some(next) => Invariants::new(closed(&next)),
+        None => Invariants::of_any_ring(),
+    }
+}
+
+/// The next pointers of all members of the group, as positions in the list, if all are known.
+fn pointers(configs: &[&node::Config]) -> Option<Vec<usize>> {
     let groups: Vec<_> =
         configs.iter().filter_map(|c| c.group.as_ref().map(|group| &group.founding)).collect();
     let list = &groups.first()?.list;
-    let position = |name| list.iter().position(|listed| listed == name);
-    let mut next = Vec::with_capacity(list.len());
-    for (at, name) in list.iter().enumerate() {
+    let pointer = |(at, name): (usize, &Name)| {
         let mut lives = groups.iter().filter(|group| group.name == *name && group.list == *list);
-        let pointer = &lives.next()?.next;
-        if lives.any(|life| life.next != *pointer) {
+        let next = &lives.next()?.next;
+        if lives.any(|life| life.next != *next) {
             return None;
         }
-        let following = (at + 1) % list.len();
-        next.push(pointer.as_ref().map_or(Some(following), position)?);
-    }
-    let mut ring = vec![0];
-    while let Some(at) = next.get(usize::from(*ring.last()?)).filter(|at| **at != 0) {
-        if ring.len() == list.len() {
-            // It has come to a circle without the first.
-            return Some(None);
+        match next {
+            Some(next) => list.iter().position(|listed| listed == next),
+            None => Some((at + 1) % list.len()),
         }
-        ring.push(*at as u16);
+    };
+    list.iter().enumerate().map(pointer).collect()
+}
+
+/// The ring that they make, if they make one of all members.
+fn closed(next: &[usize]) -> Option<Vec<u16>> {
+    let mut ring = vec![0];
+    let mut at = next[0];
+    while at != 0 && ring.len() < next.len() {
+        ring.push(at as u16);
+        at = next[at];
     }
-    Some((ring.len() == list.len()).then_some(ring))
+    (at == 0 && ring.len() == next.len()).then_some(ring)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_close_over_all_or_are_none() {
+        assert_eq!(closed(&[0]), Some(vec![0]));
+        assert_eq!(closed(&[2, 0, 1]), Some(vec![0, 2, 1]));
+        assert_eq!(closed(&[1, 0, 0]), None);
+        assert_eq!(closed(&[1, 2, 1]), None);
+        assert_eq!(closed(&[1, 1]), None);
+    }
 }
