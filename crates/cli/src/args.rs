@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     #[arg(long)]
     pub(crate) stay: bool,
 
-    /// Record everything that the protocols get to see, for `roundelay sim replay`
+    /// Record all that the protocols get to see, texts included, for `roundelay sim replay`
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 }
@@ -123,6 +123,7 @@ Examples:
   roundelay tokenring                             asks for the names, reads machines.txt
   roundelay tokenring --name p1 --next p2
   printf 'start\\nlock\\nunlock\\n' | roundelay tokenring --name p1 --next p2 --output json
+  roundelay tokenring --name p1 --next p2 --record p1.rec
 
 machines.txt has one peer a line: name host port, name host:port, or name host (port 7464).")]
 pub(crate) struct Tokenring {
@@ -162,6 +163,7 @@ Examples:
   roundelay gossip                                asks for the names, reads machines.txt
   roundelay gossip --name a --neighbors b,c
   roundelay gossip --name a --neighbors b --strategy rumor --k 3 --generate 10
+  roundelay gossip --name a --neighbors b,c --record a.rec
 
 Neighbours are neighbours both ways, whichever of the two names the other.")]
 pub(crate) struct Gossip {
@@ -205,6 +207,7 @@ Examples:
   roundelay multicast                             asks for the name, reads peers.json
   roundelay multicast p1 --no-generate
   roundelay multicast p2 --generate 10 --output json
+  roundelay multicast p2 --generate 10 --record p2.rec
 
 peers.json is [{\"name\": \"p1\", \"host\": \"127.0.0.1\", \"port\": 7001}, …] or
 {\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached.")]

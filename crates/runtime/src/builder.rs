@@ -272,11 +272,11 @@ impl Builder {
     }
 
     /// Writes everything that the node's protocols get to see into this file, from the first
-    /// moment on: enough to replay the run, with `roundelay sim replay`, to the same result. A file
-    /// that exists is written anew. What was recorded is on its way to the disk within a second; if
-    /// that fails, [`Event::RecordingEnded`] says so, and the node goes on without.
+    /// moment on: enough for `roundelay sim replay` to live the run again. A file that exists is
+    /// written anew; what happens is in it within a second. If it cannot be written any more,
+    /// [`Event::RecordingEnded`] says so, and the node goes on without.
     ///
-    /// The file has all payloads in clear.
+    /// It has all payloads in clear, and grows for as long as the node runs.
     pub fn record(mut self, path: impl Into<PathBuf>) -> Self {
         self.record = Some(path.into());
         self

@@ -2,6 +2,7 @@
 //!
 //! * [`sim`] runs nodes in virtual time: one queue of events, one seed, one trace hash.
 //! * [`network`] is a list of rules that decide what becomes of each message.
+//! * [`fault`] names what can go wrong, and counts it.
 //! * [`scenario`] draws a group, its faults and its work from a seed.
 //! * [`invariant`] are the safety properties, checked after every step; [`goal`] are the liveness
 //!   properties, which must be reached once the faults are over.
@@ -16,6 +17,7 @@
 
 mod attempt;
 pub mod dice;
+pub mod fault;
 pub mod goal;
 pub mod invariant;
 pub mod network;
@@ -29,7 +31,8 @@ pub mod work;
 
 pub use attempt::attempt;
 pub use dice::Dice;
+pub use fault::Fault;
 pub use network::{Network, Packet, Rule, Verdict};
 pub use scenario::{Scenario, Selection};
-pub use sim::{Simulator, Step};
+pub use sim::{Doom, Simulator, Step};
 pub use subject::Subject;

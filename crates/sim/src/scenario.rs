@@ -6,7 +6,7 @@
 mod settings;
 mod weather;
 
-pub use weather::{Blackout, Outage, Pause, Weather};
+pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
     dice::Dice,
@@ -347,6 +347,7 @@ pub(crate) fn draw_life(dice: &mut Dice) -> Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Shape;
 
     #[test]
     fn a_seed_is_a_scenario() {
@@ -386,6 +387,20 @@ mod tests {
         assert!(some(|s| s.weather.loss > 0) && some(|s| s.weather.loss == 0));
         assert!(some(|s| !s.weather.blackouts.is_empty() && !s.weather.pauses.is_empty()));
         assert!(some(|s| !s.group && !s.weather.outages.is_empty()));
+        assert!(some(|s| s.weather.bursts.is_some()) && some(|s| s.weather.bursts.is_none()));
+        assert!(some(|s| !s.weather.jams.is_empty()) && some(|s| !s.weather.slow.is_empty()));
+        let splits = |what: fn(&Shape) -> bool| {
+            let mut splits = drawn.iter().flat_map(|s| &s.weather.splits);
+            splits.any(|split| what(&split.partition.shape))
+        };
+        assert!(splits(|shape| matches!(shape, Shape::Circle(nodes) if nodes.len() > 3)));
+        assert!(splits(|shape| matches!(shape, Shape::Islands(_))));
+        let ends = |what: fn(&Outage) -> bool| {
+            drawn.iter().filter(|s| s.group).any(|s| s.weather.outages.iter().any(what))
+        };
+        assert!(ends(|o| o.end == End::At) && ends(|o| o.end == End::BetweenEffects));
+        assert!(ends(|o| o.end == End::FailedSave));
+        assert!(ends(|o| o.keeps_disk) && ends(|o| !o.keeps_disk));
         assert!(drawn.iter().any(|s| s.group && s.ring.is_none()));
         assert!(drawn.iter().any(|s| !s.gossip_retains()));
         assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));

@@ -58,6 +58,9 @@ pub fn lines<P: Subject>(names: &impl Names, step: &Step<'_, P>) -> String {
             Effect::Append(entry) => write!(lines, "   = append {}", entry.number),
         };
     }
+    if let Some(doom) = step.ended {
+        let _ = write!(lines, "\n            {node}   x {doom:?}");
+    }
     lines
 }
 

@@ -10,7 +10,8 @@
 
 use roundelay_core::node::Node;
 use roundelay_sim::{
-    Scenario, attempt,
+    Fault, Scenario, attempt,
+    fault::Tally,
     goal::Counts,
     scenario::{Parts, Selection},
     storm::{self, Report},
@@ -37,7 +38,7 @@ fn thousand_seeds() {
     let seeds = seeds_to_run();
     let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
-    let total = Mutex::new((Counts::default(), 0_u64));
+    let total = Mutex::new((Counts::default(), Tally::default(), 0_u64));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -50,7 +51,8 @@ fn thousand_seeds() {
                         Ok(report) => {
                             let mut total = total.lock().unwrap();
                             total.0.add(&report.counts);
-                            total.1 += report.steps;
+                            total.1.add(&report.faults);
+                            total.2 += report.steps;
                         }
                         Err(reason) => failures.lock().unwrap().push((seed, reason)),
                     }
@@ -63,11 +65,12 @@ fn thousand_seeds() {
     for (seed, reason) in &failures {
         println!("seed {seed}: {reason}\n  {}", command(*seed));
     }
-    let (counts, steps) = total.into_inner().unwrap();
-    println!("{seeds:?}: {steps} steps, {counts:?}");
+    let (counts, faults, steps) = total.into_inner().unwrap();
+    println!("{seeds:?}: {steps} steps, {counts:?}\n{faults:?}");
     assert!(failures.is_empty(), "{} seeds failed, the first: {:?}", failures.len(), failures[0]);
     if seeds.end - seeds.start >= 1000 {
         assert_exercised(&counts, parts());
+        assert_thrown(&faults);
     }
 }
 
@@ -117,6 +120,22 @@ fn assert_exercised(counts: &Counts, parts: Parts) {
     }
     if parts.gossip {
         enough(counts.rumors, 20_000, "rumors heard");
+    }
+}
+
+/// Nor would runs without the faults prove anything about them.
+fn assert_thrown(faults: &Tally) {
+    for fault in Fault::ALL {
+        let least = match fault {
+            Fault::Crash | Fault::RestartWithDisk | Fault::RestartWithoutDisk => 20,
+            Fault::CrashBetweenEffects => 20,
+            // Only while a group is founded that can lose a member.
+            Fault::FailedSave => 5,
+            Fault::Pause => 500,
+            _ => 300,
+        };
+        let count = faults.of(fault);
+        assert!(count >= least, "only {count} times {fault:?} in all these runs");
     }
 }
 

@@ -170,7 +170,10 @@ impl Teller<'_> {
         let node = header.config.name.to_string();
         let lines = step.map(|(time, input, effects)| {
             let (node, machine) = (header.config.name.id(), life.replay().machine());
-            trace::lines(self.names, &Step { time, node, input, effects: &effects, machine })
+            trace::lines(
+                self.names,
+                &Step { time, node, input, effects: &effects, machine, ended: None },
+            )
         });
         let lines = lines.unwrap_or_default();
         match problem {

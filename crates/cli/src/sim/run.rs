@@ -38,7 +38,7 @@ pub(super) fn run(args: &Run, out: &mut Stdout) -> ExitCode {
 }
 
 fn tell(report: &Report, format: Format, out: &mut Stdout) {
-    let Report { hash, steps, time, healing, counts } = report;
+    let Report { hash, steps, time, healing, counts, faults: _ } = report;
     if format == Format::Json {
         return out.object(&Outcome {
             hash: format!("{hash:016x}"),

@@ -223,7 +223,14 @@ mod tests {
     fn report(seed: u64) -> Report {
         let counts = Counts { grants: seed, ..Counts::default() };
         let time = Duration::from_secs(1);
-        Report { hash: seed * 7, steps: 2, time, healing: Duration::ZERO, counts }
+        Report {
+            hash: seed * 7,
+            steps: 2,
+            time,
+            healing: Duration::ZERO,
+            counts,
+            faults: roundelay_sim::fault::Tally::default(),
+        }
     }
 
     fn swept(jobs: usize, fails: &[u64]) -> Swept {

@@ -157,7 +157,8 @@ impl<P: Subject, R: Read> History<P, R> {
         let diverged = self.lives[at].replay.step(&entry);
         let Life { replay, who, .. } = &self.lives[at];
         let (node, effects) = (who.node, replay.effects());
-        let step = Step { time, node, input: entry.input, effects, machine: replay.machine() };
+        let (input, machine) = (entry.input, replay.machine());
+        let step = Step { time, node, input, effects, machine, ended: None };
         if diverged != Err(Divergence::Panic) && diverged != Err(Divergence::Input) {
             watch(&step);
         }
