@@ -13,7 +13,7 @@ use roundelay_core::{
 use roundelay_sim::{
     Step,
     invariant::Violation,
-    replay::{Divergence, Failure, History, Life, Problem, Reader},
+    replay::{Failure, History, Life, Problem, Reader},
     trace,
 };
 use serde::Serialize;
@@ -185,7 +185,7 @@ impl Teller<'_> {
             }
             Problem::Diverged(how) if self.is_human() => {
                 out.line(&format!("{file}: input {input} of {node}: {how}"));
-                if how == Divergence::Effects && header.version != VERSION {
+                if header.version != VERSION {
                     let then = &header.version;
                     out.line(&format!(
                         "  it was recorded by version {then}, and this is {VERSION}"

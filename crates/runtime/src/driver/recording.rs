@@ -74,6 +74,7 @@ impl Recording {
         (!self.waiting.is_empty()).then(|| self.since + PATIENCE)
     }
 
+    /// Writes what waits. Nothing is written twice: what comes behind an error is worth nothing.
     fn flush(&mut self) -> io::Result<()> {
         let written = self.file.write_all(&self.waiting);
         self.waiting.clear();
@@ -128,9 +129,49 @@ impl Driver {
     /// A node is worth more than its recording: after an error it goes on without.
     fn end_recording_on(&mut self, result: io::Result<()>) {
         let Err(error) = result else { return };
-        let Some(mut recording) = self.recording.take() else { return };
-        recording.waiting.clear();
+        let Some(recording) = self.recording.take() else { return };
         let path = recording.path.display();
         self.tell(&Event::RecordingEnded(format!("cannot record into {path} any more: {error}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roundelay_core::{
+        Input, Life, Name, NodeId, detector,
+        recording::{entry, header},
+    };
+
+    fn config() -> node::Config {
+        let (name, life) = (Name::new("p1").expect("a name"), Life(1));
+        let (heartbeat, suspect_min) = (Duration::from_secs(1), Duration::from_secs(3));
+        let detector = detector::Config { heartbeat, suspect_min };
+        node::Config { name, life, detector, group: None, gossip: None }
+    }
+
+    #[test]
+    fn the_input_that_ends_a_node_is_written() {
+        let path = std::env::temp_dir().join(format!("roundelay-{}.rec", std::process::id()));
+        let mut recording = Recording::begin(&path, config(), [7; 32]).expect("it can be written");
+        let now = Time::from_nanos(5);
+        recording.input(now, &Input::LinkUp(NodeId::from_raw(1))).expect("it is in memory");
+        recording.effects(&[]).expect("it is in memory");
+        assert_eq!(recording.deadline(), Some(now + PATIENCE));
+        recording.input(now, &Input::LinkDown(NodeId::from_raw(1))).expect("it is in memory");
+        // The node panics here, and all is dropped.
+        drop(recording);
+        let bytes = std::fs::read(&path).expect("it is there");
+        std::fs::remove_file(&path).expect("it is ours");
+        let (header, mut at) = header(&bytes).expect("it is good").expect("it is whole");
+        assert_eq!((header.config, header.seed), (config(), [7; 32]));
+        let mut next = || {
+            let (entry, length) = entry(&bytes[at..], true).expect("good").expect("whole");
+            at += length;
+            (entry.input, entry.handled.is_some())
+        };
+        assert_eq!(next(), (Input::LinkUp(NodeId::from_raw(1)), true));
+        assert_eq!(next(), (Input::LinkDown(NodeId::from_raw(1)), false));
+        assert_eq!(at, bytes.len());
     }
 }
