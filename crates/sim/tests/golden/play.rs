@@ -14,7 +14,7 @@ use roundelay_core::{
     tokenring,
 };
 use roundelay_sim::{
-    Dice, Network, Packet, Simulator, Step, Verdict,
+    Dice, Doom, Network, Packet, Simulator, Step, Verdict,
     invariant::{Invariants, Who},
     network::{Cut, Jam, Latency, Partition, Path, Shape, Slowness},
     sim::{Clock, Settings},
@@ -142,10 +142,16 @@ impl<'a> Play<'a> {
         if step.effects.contains(&left) {
             self.leaving.insert(step.node, step.time + LINGER);
         }
+        let (node, ended) = (step.node, step.ended.is_some());
         let through = self.through.take();
         if step.time >= self.script.from {
             let scribe = Scribe { script: self.script, names: &self.names, through };
             scribe.write(&step, &mut self.transcript);
+        }
+        if ended {
+            let (now, name) = (clock(self.sim.now()), self.names.of(node));
+            let _ = writeln!(self.transcript, "{now} ~ {name} stops");
+            self.tell_end(node);
         }
         Ok(true)
     }
@@ -166,6 +172,7 @@ impl<'a> Play<'a> {
                 self.sim.crash(*node);
                 self.tell_end(*node);
             }
+            What::CannotSave(node) => self.sim.doom(*node, Doom::FailedSave),
             What::Restart { node, keeps_disk } => self.restart(*node, *keeps_disk),
             What::Rule(..) => {}
         }

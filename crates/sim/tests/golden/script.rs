@@ -14,6 +14,7 @@
 //! from 1s                                  the transcript begins here
 //! at 1s p2: lock default                   also: try, unlock, send, publish, start, leave, status
 //! at 1s p3 pauses 2s                       also: crashes, restarts, restarts without disk
+//! at 1s p3 cannot save                     its next save fails, which ends its life
 //! at 1s cut p1 -> p2 for 300ms             nothing gets through
 //! at 1s jam p1 -> p2 for 300ms             it comes when the time is over, at once
 //! at 1s slow p1 -> p2 by 20ms for 300ms    it takes longer
@@ -61,6 +62,7 @@ pub(crate) enum What {
     Ask(NodeId, Ask),
     Pause(NodeId, Duration),
     Crash(NodeId),
+    CannotSave(NodeId),
     Restart { node: NodeId, keeps_disk: bool },
     Rule(Trouble, Duration),
 }
@@ -172,6 +174,7 @@ impl Script {
         Ok(match words {
             [node, "pauses", span] => What::Pause(self.node(node)?, duration(span)?),
             [node, "crashes"] => What::Crash(self.node(node)?),
+            [node, "cannot", "save"] => What::CannotSave(self.node(node)?),
             [node, "restarts"] => What::Restart { node: self.node(node)?, keeps_disk: true },
             [node, "restarts", "without", "disk"] => {
                 What::Restart { node: self.node(node)?, keeps_disk: false }

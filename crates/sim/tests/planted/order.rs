@@ -20,7 +20,7 @@ crate::planted! {
     a_new_number_for_an_old_message_is_found: ResendsAnew breaks "integrity" within 100 seeds,
     a_resend_buffer_emptied_early_is_found: ReleasesEarly never_reaches "messages" within 100 seeds,
     a_message_that_jumps_the_queue_is_found: OvertakesParked breaks "integrity" within 100 seeds,
-    a_leave_without_waiting_is_found: LeavesEarly never_reaches "messages" within 100 seeds,
+    a_leave_without_waiting_is_found: LeavesEarly never_reaches "became of message" within 100 seeds,
     a_leaver_that_goes_on_is_found: ReceivesFrozen breaks "true_receipts" within 1000 seeds,
     a_wait_for_leavers_is_found: WaitsForLeavers never_reaches "messages" within 100 seeds,
 }
