@@ -86,7 +86,7 @@ fn a_recorded_run_of_five_real_processes_replays() {
     assert!(ended.stdout.contains(": all promises are kept\n"), "{}", ended.stdout);
     let ended = run(&dir, &["sim", "replay", "--trace", FIVE[0]], "");
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stdout.contains("Granted"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("GRANTED default"), "{}", ended.stdout);
     assert!(ended.stdout.contains("as far as they can be judged"), "{}", ended.stdout);
 
     a_changed_file_is_noticed(&dir);

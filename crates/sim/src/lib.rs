@@ -9,6 +9,7 @@
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
 //! * [`replay`] lives the recorded lives of real nodes again, and checks them in the same way.
 //! * [`attempt`] is a run in which a panic is a failure like any other.
+//! * [`shrink`] makes the scenario of a failure smaller.
 //! * [`trace`] writes a run as lines that one can read.
 //!
 //! Nothing here knows a real clock, a thread or a socket: the same seed always gives the same run.
@@ -23,6 +24,7 @@ pub mod invariant;
 pub mod network;
 pub mod replay;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 pub mod storm;
 pub mod subject;

@@ -9,9 +9,11 @@
 //! * [`History`] does so with the recordings of several nodes at once, in an order in which it can
 //!   have happened, and checks the invariants that simulated runs are checked with.
 
+mod cast;
 mod history;
 mod reader;
 
+pub use cast::Recorded;
 pub use history::{Failure, Gap, History, Life, Problem};
 pub use reader::{ReadError, Reader};
 

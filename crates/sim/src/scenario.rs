@@ -3,21 +3,24 @@
 //! Each seed draws its own mix (swarm testing; Groce et al. 2012): a run without loss or without
 //! locks finds what is drowned out in a run that has everything.
 
+mod ingredient;
 mod settings;
 mod weather;
 
+pub use ingredient::{Ingredient, Kind, Unknown};
 pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
     dice::Dice,
     invariant::Who,
     sim::{Clock, Settings},
-    trace::Names,
+    trace::Cast,
     work::{Plan, Task},
 };
 use core::time::Duration;
 use roundelay_core::{
     founding::Trigger,
+    gossip::Origin,
     id::{Life, Name, NodeId},
     node,
     time::Time,
@@ -55,9 +58,22 @@ pub struct Scenario {
     names: BTreeMap<NodeId, Name>,
 }
 
-impl Names for Scenario {
-    fn names(&self) -> &BTreeMap<NodeId, Name> {
-        &self.names
+impl Cast for Scenario {
+    fn name(&self, node: NodeId) -> String {
+        self.name(node).into()
+    }
+
+    fn position(&self, position: u16) -> String {
+        let node = self.nodes.get(usize::from(position));
+        node.map_or_else(|| "nobody".into(), |node| node.config.name.to_string())
+    }
+
+    fn is_later_life(&self, origin: Origin) -> bool {
+        !self.nodes.iter().any(|node| node.config.life == origin.life)
+    }
+
+    fn width(&self) -> usize {
+        self.nodes.iter().map(|node| node.config.name.as_str().len()).max().unwrap_or(0)
     }
 }
 
@@ -78,6 +94,13 @@ impl NodePlan {
     /// Its id.
     pub fn id(&self) -> NodeId {
         self.config.name.id()
+    }
+
+    /// Whether it begins to found the group, or may.
+    fn starts_group(&self) -> bool {
+        let group = self.config.group.as_ref();
+        group.is_some_and(|group| group.founding.trigger == Trigger::FirstOfList)
+            || self.plan.from_start.iter().any(|(_, task)| *task == Task::Start)
     }
 
     /// Its first life.
@@ -116,6 +139,12 @@ impl Selection {
     pub const ALL: Self = Self { parts: Parts::ALL, nodes: None };
 }
 
+impl From<Parts> for Selection {
+    fn from(parts: Parts) -> Self {
+        Self { parts, nodes: None }
+    }
+}
+
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
@@ -135,7 +164,8 @@ impl Scenario {
     }
 
     /// The scenario of this seed among those that are selected.
-    pub fn with(seed: u64, selection: Selection) -> Self {
+    pub fn with(seed: u64, selection: impl Into<Selection>) -> Self {
+        let selection = selection.into();
         let mut dice = Dice::new(seed);
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
@@ -164,15 +194,24 @@ impl Scenario {
         }
     }
 
+    /// The same with faults that end after this long, if that is earlier.
+    #[must_use]
+    pub fn with_storm(mut self, limit: Option<Duration>) -> Self {
+        self.storm = limit.map_or(self.storm, |limit| self.storm.min(limit));
+        self
+    }
+
     /// The name of a node.
     pub fn name(&self, node: NodeId) -> &str {
         self.names.get(&node).map_or("nobody", Name::as_str)
     }
 
     /// Whether there will be a group in which everything gets done. A ring that does not close
-    /// makes none, and one that loses a member without a word stands still.
+    /// makes none, nor does one that nobody starts, and one that loses a member without a word
+    /// stands still.
     pub fn group_prospers(&self) -> bool {
-        self.group && self.ring.is_some() && self.weather.outages.is_empty()
+        let closes = self.ring.is_some() && self.weather.outages.is_empty();
+        self.group && closes && self.nodes.iter().any(NodePlan::starts_group)
     }
 
     /// Whether the gossip keeps everything for repair: then everything must reach everybody.

@@ -6,7 +6,7 @@
 use crate::{
     dice::Dice,
     fault::Tally,
-    goal::{Counts, Goals, is_background},
+    goal::{Counts, Goals, Open, is_background},
     invariant::{Invariants, Seen, Violation, Who},
     network::Partition,
     scenario::{End, NodePlan, Outage, Scenario, Split, draw_life},
@@ -62,7 +62,7 @@ pub enum Failure {
         name: String,
     },
     /// The faults are long over, but this is still open.
-    Unreached(Vec<String>),
+    Unreached(Vec<Open>),
     /// Everything is reached, but a node does not keep quiet.
     Restless {
         /// When, in true time.
@@ -84,25 +84,36 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The promise that is broken: equal for equal kinds of failures.
+    /// The promise that is broken; of several the first.
     pub fn promise(&self) -> &str {
         match self {
             Self::Violation { violation, .. } => violation.invariant,
-            Self::Unreached(_) => "goals",
+            Self::Unreached(open) => open[0].goal.name,
             Self::Restless { .. } => "silence",
-            Self::Busy => "end",
-            Self::Panic { place, .. } => place,
+            Self::Busy => "an_end",
+            Self::Panic { .. } => "no_panic",
         }
     }
 
-    /// Where it was given.
+    /// Where it is given.
     pub fn source(&self) -> &str {
         match self {
             Self::Violation { violation, .. } => violation.source,
-            Self::Unreached(_) => "after the storm, everything is reached",
-            Self::Restless { .. } => "docs/protocols: a group that has nothing to do falls silent",
-            Self::Busy => "crates/core/src/protocol.rs, 6: one call does bounded work",
-            Self::Panic { .. } => "crates/core/src/protocol.rs, 5: a core cannot fail",
+            Self::Unreached(open) => open[0].goal.source,
+            Self::Restless { .. } => "docs/protocols: who has nothing to do falls silent",
+            Self::Busy => "crates/core/src/protocol.rs, 6: bounded",
+            Self::Panic { .. } => "crates/core/src/protocol.rs, 5: infallible",
+        }
+    }
+
+    /// Whether the other failure breaks the same promise, in the same way as far as one can tell.
+    pub fn resembles(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Panic { place, .. }, Self::Panic { place: other, .. }) => place == other,
+            (Self::Unreached(open), Self::Unreached(others)) => {
+                others.iter().any(|other| other.goal == open[0].goal)
+            }
+            _ => self.promise() == other.promise(),
         }
     }
 }
@@ -117,7 +128,8 @@ impl fmt::Display for Failure {
                 write!(f, "at {time:?} {name} breaks {invariant} ({source}): {what}")
             }
             Self::Unreached(open) => {
-                write!(f, "after the storm: {}", open.join("; "))
+                let open: Vec<&str> = open.iter().map(|open| open.what.as_str()).collect();
+                write!(f, "the storm is long over, but {}", open.join("; "))
             }
             Self::Restless { time, name, message } => {
                 write!(f, "all is done, but at {time:?} {name} still sends {message}")
@@ -155,7 +167,8 @@ pub fn run<P: Subject>(
 struct Storm<'a, P: Subject> {
     scenario: &'a Scenario,
     sim: Simulator<P>,
-    dice: Dice,
+    /// What is left to chance around each node.
+    dice: BTreeMap<NodeId, Dice>,
     invariants: Invariants,
     goals: Goals,
     applications: BTreeMap<NodeId, Application>,
@@ -206,7 +219,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let mut storm = Self {
             scenario,
             sim,
-            dice,
+            dice: scenario.nodes.iter().map(|node| (node.id(), dice.split())).collect(),
             invariants: Invariants::new(scenario.ring.clone()),
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
@@ -271,16 +284,14 @@ impl<'a, P: Subject> Storm<'a, P> {
     fn reach(&mut self, watch: &mut dyn FnMut(&Step<'_, P>)) -> Result<(Time, Duration), Failure> {
         loop {
             let now = self.sim.now();
-            let open = if now < self.planned_until {
-                vec!["the work is not over".into()]
-            } else {
-                self.goals.open(self.scenario, &self.running())
-            };
-            if open.is_empty() {
-                return Ok((now, now.since(self.planned_until)));
-            }
-            if now.since(self.planned_until) > self.scenario.patience {
-                return Err(Failure::Unreached(open));
+            if now >= self.planned_until {
+                let open = self.goals.open(self.scenario, &self.running());
+                if open.is_empty() {
+                    return Ok((now, now.since(self.planned_until)));
+                }
+                if now.since(self.planned_until) > self.scenario.patience {
+                    return Err(Failure::Unreached(open));
+                }
             }
             self.advance(now + LOOK, watch)?;
         }
@@ -348,7 +359,8 @@ impl<'a, P: Subject> Storm<'a, P> {
         }
         if aftermath.has_left {
             // The process flushes its queues, then it ends.
-            let linger = self.dice.span(Duration::from_millis(1), Duration::from_millis(500));
+            let dice = self.dice_of(node);
+            let linger = dice.span(Duration::from_millis(1), Duration::from_millis(500));
             self.control(now + linger, Control::Stop(node));
         }
     }
@@ -385,8 +397,9 @@ impl<'a, P: Subject> Storm<'a, P> {
         self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
         for peer in others(self.scenario, node) {
             // A machine that is gone does not close its links: somebody has to notice.
-            let late = Duration::from_millis(self.dice.pick(&[1, 100, 3000]));
-            let at = now + self.dice.span(Duration::ZERO, late);
+            let dice = self.dice_of(node);
+            let late = Duration::from_millis(dice.pick(&[1, 100, 3000]));
+            let at = now + dice.span(Duration::ZERO, late);
             self.control(at, Control::Notice { peer, gone: node });
         }
     }
@@ -403,7 +416,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let mut nodes = self.scenario.nodes.iter();
         let mut config =
             nodes.find(|plan| plan.id() == node).expect("a node of the scenario").config.clone();
-        config.life = draw_life(&mut self.dice);
+        config.life = draw_life(self.dice_of(node));
         if let Some(gossip) = &mut config.gossip {
             gossip.life = config.life;
         }
@@ -412,7 +425,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         }
         self.lives.insert(node, config.life);
         self.came_back.insert(node);
-        let plan = Plan::after_crash(&mut self.dice);
+        let plan = Plan::after_crash(self.dice_of(node));
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
         if outage.keeps_disk {
             self.sim.restart(node, P::new(config), now);
@@ -421,14 +434,21 @@ impl<'a, P: Subject> Storm<'a, P> {
         }
     }
 
+    fn dice_of(&mut self, node: NodeId) -> &mut Dice {
+        self.dice.get_mut(&node).expect("one for each node")
+    }
+
     /// Tells a node that has just started, and all others, of the links between them.
     fn link(&mut self, node: NodeId) {
         let now = self.sim.now();
-        let present: Vec<NodeId> =
-            others(self.scenario, node).filter(|peer| self.sim.runs(*peer)).collect();
-        for peer in present {
-            let mut soon = || now + self.dice.span(Duration::ZERO, Duration::from_millis(100));
+        for peer in others(self.scenario, node) {
+            // Drawn for all, so that it does not depend on who is there.
+            let dice = self.dice_of(node);
+            let mut soon = || now + dice.span(Duration::ZERO, Duration::from_millis(100));
             let (here, there) = (soon(), soon());
+            if !self.sim.runs(peer) {
+                continue;
+            }
             self.hint(here, node, Input::LinkUp(peer));
             if self.came_back.contains(&node) {
                 // Whoever has not noticed yet that the old link is gone does so now.
@@ -439,6 +459,7 @@ impl<'a, P: Subject> Storm<'a, P> {
     }
 }
 
+/// All nodes but this one.
 fn others(scenario: &Scenario, node: NodeId) -> impl Iterator<Item = NodeId> {
     scenario.nodes.iter().map(NodePlan::id).filter(move |other| *other != node)
 }

@@ -5,19 +5,15 @@ use crate::{
     args::{Format, sim::Replay},
     failure::Usage,
 };
-use roundelay_core::{
-    id::{Name, NodeId},
-    node::Node,
-    time::Time,
-};
+use roundelay_core::{node::Node, time::Time};
 use roundelay_sim::{
     Step,
     invariant::Violation,
-    replay::{Failure, History, Life, Problem, Reader},
-    trace,
+    replay::{Failure, History, Life, Problem, Reader, Recorded},
+    trace::{self, Cast as _},
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, fs::File, path::Path, process::ExitCode};
+use std::{fs::File, path::Path, process::ExitCode};
 
 /// The exit code of a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
@@ -27,12 +23,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Replays recordings, and checks the history that they make together.
 pub(super) fn run(args: &Replay, out: &mut Stdout, stop: &Stop) -> anyhow::Result<ExitCode> {
     let readers = args.files.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    let names = names(&readers);
+    let cast = Recorded::of(readers.iter().map(Reader::header));
     let mut history = History::<Node, _>::new(readers).map_err(|(first, second)| {
         let [first, second] = [first, second].map(|at| args.files[at].display());
         Usage(format!("{first} and {second} are recordings of the same life of a node"))
     })?;
-    let teller = Teller { args, names: &names };
+    let teller = Teller { args, cast: &cast };
     loop {
         let taken = history.advance(&mut |step| {
             if args.trace {
@@ -62,19 +58,10 @@ fn unreadable(path: &Path, error: &dyn std::error::Error) -> Usage {
     Usage(format!("cannot read {}: {error}", path.display()))
 }
 
-/// All names that the recorded nodes knew from the beginning.
-fn names(readers: &[Reader<File>]) -> BTreeMap<NodeId, Name> {
-    let configs = || readers.iter().map(|reader| &reader.header().config);
-    let groups = configs().filter_map(|config| config.group.as_ref());
-    let listed = groups.flat_map(|group| &group.founding.list);
-    let names = configs().map(|config| &config.name).chain(listed);
-    names.map(|name| (name.id(), name.clone())).collect()
-}
-
 /// What is said about replays.
 struct Teller<'a> {
     args: &'a Replay,
-    names: &'a BTreeMap<NodeId, Name>,
+    cast: &'a Recorded,
 }
 
 /// The same for scripts.
@@ -82,11 +69,11 @@ struct Teller<'a> {
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Told<'a> {
     /// A step of `--trace`.
-    Step { seconds: f64, node: String, lines: String },
+    Step { seconds: f64, node: String, input: String, effects: Vec<String> },
     /// A node did the same again.
     Replayed { file: String, node: String, inputs: u64, hash: String, torn: bool },
     /// It did not.
-    Diverged { file: String, node: String, input: u64, what: String, lines: String },
+    Diverged { file: String, node: String, input: u64, what: String, lines: Vec<String> },
     /// A promise was broken.
     Violation {
         file: String,
@@ -95,7 +82,7 @@ enum Told<'a> {
         promise: &'a str,
         source: &'a str,
         what: String,
-        lines: String,
+        lines: Vec<String>,
     },
     /// All of them together.
     History { nodes: usize, inputs: u64, unmatched: u64, whole: u64, checked: Vec<&'a str> },
@@ -106,17 +93,14 @@ impl Teller<'_> {
         self.args.output.format == Format::Human
     }
 
-    fn name(&self, node: NodeId) -> String {
-        self.names.get(&node).map_or_else(|| node.to_string(), ToString::to_string)
-    }
-
     fn step(&self, step: &Step<'_, Node>, out: &mut Stdout) {
-        let lines = trace::lines(self.names, step);
+        let told = trace::tell(self.cast, step);
         if self.is_human() {
-            return out.line(&lines);
+            return out.line(&told.to_string());
         }
-        let (seconds, node) = (seconds(step.time), self.name(step.node));
-        out.object(&Told::Step { seconds, node, lines });
+        let trace::Told { time, node, input, effects } = told;
+        let (seconds, node) = (time.since(Time::ZERO).as_secs_f64(), node.trim_end().into());
+        out.object(&Told::Step { seconds, node, input, effects });
     }
 
     /// A life that went the same way.
@@ -146,7 +130,7 @@ impl Teller<'_> {
             out.line(&format!("one history of {inputs} inputs: all promises are kept"));
             return out.line(&format!("  judged     {checked}"));
         };
-        let (to, from) = (self.name(gap.to), self.name(gap.from));
+        let (to, from) = (self.cast.name(gap.to), self.cast.name(gap.from));
         out.line(&format!(
             "one history of {inputs} inputs: all promises are kept, as far as they can be judged"
         ));
@@ -168,14 +152,12 @@ impl Teller<'_> {
         let (life, path) = (&history.lives()[recording], &self.args.files[recording]);
         let (file, header) = (path.display().to_string(), life.reader().header());
         let node = header.config.name.to_string();
-        let lines = step.map(|(time, input, effects)| {
+        let lines = step.map_or_else(Vec::new, |(time, input, effects)| {
             let (node, machine) = (header.config.name.id(), life.replay().machine());
-            trace::lines(
-                self.names,
-                &Step { time, node, input, effects: &effects, machine, ended: None },
-            )
+            let step = Step { time, node, input, effects: &effects, machine, ended: None };
+            let told = trace::tell(self.cast, &step).to_string();
+            [told].into_iter().chain(effects.iter().map(|effect| format!("{effect:?}"))).collect()
         });
-        let lines = lines.unwrap_or_default();
         match problem {
             Problem::Unreadable(error) => {
                 let whole = input - 1;
@@ -191,7 +173,7 @@ impl Teller<'_> {
                         "  it was recorded by version {then}, and this is {VERSION}"
                     ));
                 }
-                out.line(&lines);
+                indented(&lines, out);
             }
             Problem::Diverged(how) => {
                 out.object(&Told::Diverged { file, node, input, what: how.to_string(), lines });
@@ -203,7 +185,7 @@ impl Teller<'_> {
                     ));
                     out.line(&format!("  what       {what}"));
                     out.line(&format!("  promised   {source}"));
-                    out.line(&lines);
+                    indented(&lines, out);
                 } else {
                     out.object(&Told::Violation {
                         file,
@@ -221,6 +203,8 @@ impl Teller<'_> {
     }
 }
 
-fn seconds(time: Time) -> f64 {
-    time.since(Time::ZERO).as_secs_f64()
+fn indented(lines: &[String], out: &mut Stdout) {
+    for line in lines {
+        out.line(&format!("  {line}"));
+    }
 }
