@@ -5,7 +5,8 @@
 //! * [`fault`] names what can go wrong, and counts it.
 //! * [`scenario`] draws a group, its faults and its work from a seed.
 //! * [`invariant`] are the safety properties, checked after every step; [`goal`] are the liveness
-//!   properties, which must be reached once the faults are over.
+//!   properties, which must be reached once the faults are over; [`limits`] are the bounds of what
+//!   a node keeps.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
 //! * [`replay`] lives the recorded lives of real nodes again, and checks them in the same way.
 //! * [`attempt`] is a run in which a panic is a failure like any other.
@@ -21,6 +22,7 @@ pub mod dice;
 pub mod fault;
 pub mod goal;
 pub mod invariant;
+pub mod limits;
 pub mod network;
 pub mod replay;
 pub mod scenario;

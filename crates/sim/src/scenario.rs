@@ -51,6 +51,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// What the simulator does with time.
     pub settings: Settings,
+    /// Whether everybody leaves, and goes on running to answer the others.
+    pub exodus: bool,
     /// How long the faults last.
     pub storm: Duration,
     /// How long after that everything must be reached.
@@ -139,12 +141,6 @@ impl Selection {
     pub const ALL: Self = Self { parts: Parts::ALL, nodes: None };
 }
 
-impl From<Parts> for Selection {
-    fn from(parts: Parts) -> Self {
-        Self { parts, nodes: None }
-    }
-}
-
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
@@ -164,13 +160,13 @@ impl Scenario {
     }
 
     /// The scenario of this seed among those that are selected.
-    pub fn with(seed: u64, selection: impl Into<Selection>) -> Self {
-        let selection = selection.into();
+    pub fn with(seed: u64, selection: Selection) -> Self {
         let mut dice = Dice::new(seed);
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
-        let nodes = draw_nodes(&mut dice, &shape, &edges, storm);
+        let mut nodes = draw_nodes(&mut dice, &shape, &edges, storm);
+        let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
         let weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
@@ -188,6 +184,7 @@ impl Scenario {
             edges,
             weather,
             settings,
+            exodus,
             storm,
             patience,
             names,
@@ -212,6 +209,11 @@ impl Scenario {
     pub fn group_prospers(&self) -> bool {
         let closes = self.ring.is_some() && self.weather.outages.is_empty();
         self.group && closes && self.nodes.iter().any(NodePlan::starts_group)
+    }
+
+    /// Whether every message gets its place in the order: not if a majority leaves without it.
+    pub fn order_prospers(&self) -> bool {
+        self.parts.order && self.group_prospers() && !self.exodus
     }
 
     /// Whether the gossip keeps everything for repair: then everything must reach everybody.
@@ -378,6 +380,21 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
     plans
 }
 
+/// Seldom everybody leaves an order: then it may stop short, but each must be able to leave, if the
+/// others stay to answer. (The dice are its own: nothing else in a run depends on them.)
+fn draw_exodus(seed: u64, shape: &Shape, storm: Duration, nodes: &mut [NodePlan]) -> bool {
+    let mut dice = Dice::new(seed.rotate_left(32));
+    if !shape.parts.order || shape.parts.lock || !dice.chance(200) {
+        return false;
+    }
+    for node in nodes {
+        let when = dice.span(Duration::ZERO, storm * 2);
+        node.plan.from_install.retain(|(_, task)| !matches!(task, Task::Leave));
+        node.plan.from_install.push((when, Task::Leave));
+    }
+    true
+}
+
 /// The life of one node in a run: reproducible, and different for each.
 pub(crate) fn draw_life(dice: &mut Dice) -> Life {
     Life(u128::from(dice.number()) << 64 | u128::from(dice.number()))
@@ -448,6 +465,7 @@ mod tests {
             tasks.filter(|(_, task)| matches!(task, Task::Leave)).count()
         };
         assert!(drawn.iter().any(|s| leaves(s) > 1));
-        assert!(drawn.iter().all(|s| leaves(s) <= (s.nodes.len() - 1) / 2));
+        assert!(drawn.iter().any(|s| s.exodus && s.group_prospers() && s.nodes.len() > 2));
+        assert!(drawn.iter().all(|s| s.exodus || leaves(s) <= (s.nodes.len() - 1) / 2));
     }
 }

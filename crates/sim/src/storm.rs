@@ -6,8 +6,9 @@
 use crate::{
     dice::Dice,
     fault::Tally,
-    goal::{Counts, Goals, Open, is_background},
+    goal::{Counts, EMPTIED, Goals, Open, is_background},
     invariant::{Invariants, Seen, Violation, Who},
+    limits,
     network::Partition,
     scenario::{End, NodePlan, Outage, Scenario, Split, draw_life},
     sim::{Doom, Simulator, Step},
@@ -17,6 +18,7 @@ use crate::{
 use core::{fmt, time::Duration};
 use roundelay_core::{
     id::{Life, NodeId},
+    multicast::Command,
     node,
     protocol::{Effect, Input},
     time::Time,
@@ -25,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// More steps than any run needs: a run that reaches it is busy with itself.
 const STEPS_MAX: u64 = 2_000_000;
+/// After so many steps a node is measured: it is more work than the step.
+const MEASURE: u64 = 64;
 /// How often the goals are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a group may tidy up when everything is reached.
@@ -154,6 +158,7 @@ pub fn run<P: Subject>(
     storm.advance(settled, watch)?;
     storm.quiet = true;
     storm.advance(settled + QUIET, watch)?;
+    storm.expect_nothing_left()?;
     Ok(Report {
         hash: storm.sim.trace_hash(),
         steps: storm.sim.steps(),
@@ -182,6 +187,8 @@ struct Storm<'a, P: Subject> {
     planned_until: Time,
     /// Whether only background messages are allowed.
     quiet: bool,
+    /// Steps since a node was measured.
+    unmeasured: u64,
 }
 
 /// What happens to nodes from outside.
@@ -229,6 +236,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             controls_made: 0,
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
+            unmeasured: 0,
         };
         storm.plan_weather();
         storm
@@ -301,6 +309,15 @@ impl<'a, P: Subject> Storm<'a, P> {
         self.sim.running().map(|(node, _)| Who { node, life: self.lives[&node] }).collect()
     }
 
+    /// Everything is reached and quiet: so nothing may be left over.
+    fn expect_nothing_left(&self) -> Result<(), Failure> {
+        let left =
+            |(id, machine): (_, &P)| limits::leftovers(self.scenario, id, &machine.node().status());
+        let left = self.sim.running().flat_map(left).map(|what| EMPTIED.open(what));
+        let left: Vec<Open> = left.collect();
+        if left.is_empty() { Ok(()) } else { Err(Failure::Unreached(left)) }
+    }
+
     /// Takes all steps up to `limit`, and stops and restarts nodes in between.
     fn advance(&mut self, limit: Time, watch: &mut dyn FnMut(&Step<'_, P>)) -> Result<(), Failure> {
         loop {
@@ -328,6 +345,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let name = || self.scenario.name(node).into();
         self.invariants
             .check(who, &step)
+            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &step))
             .map_err(|violation| Failure::Violation { violation, name: name() })?;
         self.goals.see(who, &Seen::Input(&step.input));
         for effect in step.effects {
@@ -357,7 +375,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         if aftermath.has_started {
             self.link(node);
         }
-        if aftermath.has_left {
+        if aftermath.has_left && !self.scenario.exodus {
             // The process flushes its queues, then it ends.
             let dice = self.dice_of(node);
             let linger = dice.span(Duration::from_millis(1), Duration::from_millis(500));
@@ -457,6 +475,23 @@ impl<'a, P: Subject> Storm<'a, P> {
             self.hint(there, peer, Input::LinkUp(node));
         }
     }
+}
+
+/// Looks at how much a node keeps, when it was given more to keep, and every now and then.
+fn measure<P: Subject>(
+    scenario: &Scenario,
+    unmeasured: &mut u64,
+    step: &Step<'_, P>,
+) -> Result<(), Violation> {
+    *unmeasured += 1;
+    let more = matches!(step.input, Input::Command(node::Command::Order(Command::Send { .. })));
+    if *unmeasured < MEASURE && !more {
+        return Ok(());
+    }
+    *unmeasured = 0;
+    let plan = scenario.nodes.iter().find(|plan| plan.id() == step.node);
+    let config = &plan.expect("a node of the scenario").config;
+    limits::check(step.node, step.time, config, &step.machine.node().status())
 }
 
 /// All nodes but this one.

@@ -58,3 +58,48 @@ struct Smaller<'a> {
     runs: usize,
     reproduction: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roundelay_sim::Selection;
+
+    fn said(format: Format) -> String {
+        let (mut out, said) = Stdout::captured();
+        let case = Case::new(11, Selection::ALL);
+        let failure = Failure::Panic { place: "here:1:2".into(), message: "a < b".into() };
+        tell(&case, &failure, format, &mut out);
+        let mut removed = case.whole.ingredients();
+        removed.pop_last();
+        let shrunk = Shrunk { removed, storm: None, failure, runs: 7 };
+        tell_shrunk(case, shrunk, format, &mut out);
+        drop(out);
+        String::from_utf8(said.iter().flatten().collect()).unwrap()
+    }
+
+    #[test]
+    fn people_are_told_what_was_broken_and_how_to_see_it() {
+        let text = said(Format::Human);
+        for line in [
+            "seed 11 breaks a promise: no_panic\n",
+            "  what      panics at here:1:2: a < b\n",
+            "  promised  crates/core/src/protocol.rs, 5: infallible\n",
+            "  see it    roundelay sim run --seed 11\n",
+            "smaller: 1 of ",
+            "  see it    roundelay sim run --seed 11 --only ",
+        ] {
+            assert!(text.contains(line), "{line:?} is missing: {text}");
+        }
+    }
+
+    #[test]
+    fn scripts_are_told_the_same() {
+        let text = said(Format::Json);
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["event"], "violation");
+        assert_eq!(lines[0]["reproduction"], "roundelay sim run --seed 11");
+        assert_eq!(lines[1]["event"], "shrunk");
+        assert_eq!((&lines[1]["left"], &lines[1]["runs"]), (&1.into(), &7.into()));
+    }
+}

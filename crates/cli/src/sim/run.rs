@@ -132,3 +132,58 @@ struct Happened<'a> {
     input: String,
     effects: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command, sim::SimCommand};
+    use clap::Parser;
+    use roundelay_sim::{Selection, scenario::Parts};
+    use std::time::Duration;
+
+    /// The run that a line stands for.
+    fn parsed(line: &str) -> Case {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Sim(sim) => match sim.command {
+                SimCommand::Run(args) => case(&args).unwrap(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_run_gives_the_run_again() {
+        let parts = Parts { gossip: false, ..Parts::ALL };
+        for selection in [Selection::ALL, Selection { parts, nodes: Some(4) }] {
+            for seed in 0..20 {
+                let whole = Case::new(seed, selection);
+                let all = whole.whole.ingredients();
+                let many: BTreeSet<_> = all.iter().copied().skip(2).collect();
+                let few: BTreeSet<_> = all.iter().copied().take(2).collect();
+                for removed in [BTreeSet::new(), all, many, few] {
+                    let storm = (seed % 2 == 0).then(|| Duration::from_millis(200 + seed));
+                    let case = Case { removed, storm, ..Case::new(seed, selection) };
+                    let again = parsed(&case.reproduction());
+                    let text = |case: &Case| format!("{:?}", case.scenario());
+                    assert_eq!(text(&again), text(&case), "{}", case.reproduction());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_shorter_flag_is_written() {
+        let whole = Case::new(11, Selection::ALL);
+        assert_eq!(whole.reproduction(), "roundelay sim run --seed 11");
+        let mut removed = whole.whole.ingredients();
+        let last = removed.pop_last().unwrap();
+        let name = whole.whole.spell(&[last].into());
+        let one_left = Case { removed, ..Case::new(11, Selection::ALL) };
+        let line = one_left.reproduction();
+        assert!(line.ends_with(&format!(" --only {name}")), "{line}");
+        let one_gone = Case { removed: [last].into(), ..whole };
+        let line = one_gone.reproduction();
+        assert!(line.ends_with(&format!(" --without {name}")), "{line}");
+    }
+}
