@@ -69,6 +69,10 @@ pub(crate) struct Shared {
     /// Keep running when the input ends
     #[arg(long)]
     pub(crate) stay: bool,
+
+    /// Record all that the protocols get to see, texts included, for `roundelay sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// How to print.
@@ -119,6 +123,7 @@ Examples:
   roundelay tokenring                             asks for the names, reads machines.txt
   roundelay tokenring --name p1 --next p2
   printf 'start\\nlock\\nunlock\\n' | roundelay tokenring --name p1 --next p2 --output json
+  roundelay tokenring --name p1 --next p2 --record p1.rec
 
 machines.txt has one peer a line: name host port, name host:port, or name host (port 7464).")]
 pub(crate) struct Tokenring {
@@ -158,6 +163,7 @@ Examples:
   roundelay gossip                                asks for the names, reads machines.txt
   roundelay gossip --name a --neighbors b,c
   roundelay gossip --name a --neighbors b --strategy rumor --k 3 --generate 10
+  roundelay gossip --name a --neighbors b,c --record a.rec
 
 Neighbours are neighbours both ways, whichever of the two names the other.")]
 pub(crate) struct Gossip {
@@ -201,6 +207,7 @@ Examples:
   roundelay multicast                             asks for the name, reads peers.json
   roundelay multicast p1 --no-generate
   roundelay multicast p2 --generate 10 --output json
+  roundelay multicast p2 --generate 10 --record p2.rec
 
 peers.json is [{\"name\": \"p1\", \"host\": \"127.0.0.1\", \"port\": 7001}, …] or
 {\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached.")]
@@ -231,6 +238,7 @@ pub(crate) struct Multicast {
 Examples:
   roundelay demo                    at a terminal until Ctrl-C, else for 10 seconds
   roundelay demo --nodes 3 --for 5s --output json
+  roundelay demo --for 10s --record runs && roundelay sim replay runs/*.rec
 
 It ends with a summary: exit code 0 if nothing that is promised was violated.")]
 pub(crate) struct Demo {
@@ -241,6 +249,10 @@ pub(crate) struct Demo {
     /// How long (at a terminal until Ctrl-C, else 10s)
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
+
+    /// Record what each process gets to see, one file each, for `roundelay sim replay`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
 
     /// Open the page that shows it (comes with the agent)
     #[arg(long)]
@@ -264,6 +276,10 @@ pub(crate) struct DemoNode {
     /// Where the counter and the ledger are
     #[arg(long)]
     pub(crate) dir: PathBuf,
+
+    /// Where to record
+    #[arg(long)]
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// Parses a time like `500ms`, `1s`, `1.5s`, `2m` or `1h`.

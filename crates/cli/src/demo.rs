@@ -7,6 +7,7 @@ pub(crate) mod node;
 
 use crate::{
     args::Demo,
+    failure::Usage,
     output::{Output, Report},
     shutdown::Shutdown,
 };
@@ -53,6 +54,10 @@ pub(crate) async fn run(
     if args.open {
         output.aside("the page comes with the agent, in a later version").await;
     }
+    if let Some(dir) = &args.record {
+        let made = std::fs::create_dir_all(dir);
+        made.map_err(|error| Usage(format!("--record: cannot make {}: {error}", dir.display())))?;
+    }
     let scratch = Scratch::new()?;
     let ledger =
         UnixDatagram::bind(node::ledger(scratch.path())).context("cannot make a socket")?;
@@ -90,7 +95,8 @@ async fn begin(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Option<Children>> {
     for attempt in 1.. {
-        let mut children = Children::start(usize::from(args.nodes), scratch.path())?;
+        let mut children =
+            Children::start(usize::from(args.nodes), scratch.path(), args.record.as_deref())?;
         let begun = tokio::select! {
             begun = children.installed() => begun,
             () = shutdown.requested() => {

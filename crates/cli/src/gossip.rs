@@ -356,6 +356,7 @@ impl Talk {
                 self.reached |= self.book.is_any_up();
             }
             Event::Link(text) => self.stage.output.line(text).await,
+            Event::RecordingEnded(why) => self.stage.output.error(why).await,
             Event::Missed(count) => {
                 self.stage.output.error(format!("{count} events came too fast to show")).await;
             }

@@ -319,6 +319,7 @@ impl Order {
                 self.book.note(peer, &name, PeerState::Left, &self.stage.output).await;
             }
             Event::Link(text) => self.stage.output.line(text).await,
+            Event::RecordingEnded(why) => self.stage.output.error(why).await,
             Event::Missed(count) => {
                 self.stage.output.error(format!("{count} events came too fast to show")).await;
             }

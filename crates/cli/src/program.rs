@@ -75,6 +75,9 @@ impl Stage {
         for peer in peers.list() {
             builder = builder.peer(peer.name.as_str(), peer.address.to_string());
         }
+        if let Some(path) = &shared.record {
+            builder = builder.record(path);
+        }
         let name = own.name.as_str();
         let mut builder = configure(builder);
         let events = builder.events();
@@ -156,6 +159,9 @@ fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error
                 _ => source.to_string(),
             };
             format!("cannot listen on {address}: {todo}")
+        }
+        StartError::Record { path, source } => {
+            format!("--record: cannot write {}: {source}", path.display())
         }
         StartError::Resolve { source, .. } => format!(
             "cannot find the address of {listen}: {source}; correct it, or add --listen with an \
@@ -328,6 +334,7 @@ mod tests {
             group_key: None,
             output: crate::args::OutputArgs { format: crate::args::Format::Human },
             stay: false,
+            record: None,
         };
         let listen = |text| listen_address(&own, &shared(text)).map(|a| a.to_string());
         assert_eq!(listen(None), Ok("[::1]:7001".into()));

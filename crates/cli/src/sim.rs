@@ -2,6 +2,7 @@
 
 mod counts;
 mod failure;
+mod replay;
 mod run;
 mod stdout;
 mod sweep;
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: SimCommand, shutdown: Shutdown) -> anyhow::Resu
         match command {
             SimCommand::Run(args) => run::run(&args, &mut out),
             SimCommand::Sweep(args) => sweep::run(&args, &mut out, &stop),
+            SimCommand::Replay(args) => replay::run(&args, &mut out, &stop),
         }
     });
     let ended = ended.await?;

@@ -14,6 +14,7 @@ use core::time::Duration;
 
 /// Settings of the detector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// How often a heartbeat goes to each peer whose link is up.
     pub heartbeat: Duration,
@@ -23,6 +24,7 @@ pub struct Config {
 
 /// What detectors say to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// "I am here."
     Heartbeat,
@@ -32,6 +34,7 @@ pub enum Message {
 
 /// The timers of the detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// Send heartbeats and look for silent peers.
     Tick,
@@ -60,6 +63,7 @@ pub enum Event {
 
 /// What is known about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
     /// Its link is up and it has been heard.
     Up,

@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 
 /// Settings of the founding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// The name of this node; it is in `list`.
     pub name: Name,
@@ -40,6 +41,7 @@ pub struct Config {
 
 /// When a node founds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Trigger {
     /// When [`Command::Start`] says so, on whichever node.
     Command,
@@ -49,6 +51,7 @@ pub enum Trigger {
 
 /// Which walk: that of a starter with a smaller index takes precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Start {
     /// The position of the starter in the list.
     pub index: u16,
@@ -58,6 +61,7 @@ pub struct Start {
 
 /// One step of a walk: who passed it on, in which life, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Step {
     /// Position in the list.
     pub position: u16,
@@ -69,6 +73,7 @@ pub struct Step {
 
 /// What founders and founded say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// The walk, sent along the `next` pointers. Repeated by the starter until it is back.
     Walk {
@@ -120,6 +125,7 @@ pub enum Message {
 
 /// Why a walk is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
     /// The group exists already; its founder is at this position of the list.
     AlreadyStarted {
@@ -150,6 +156,7 @@ pub enum Refusal {
 
 /// The timers of the founding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// Repeat what has not been answered.
     Repeat,
@@ -166,6 +173,7 @@ pub enum Command {
 
 /// What the founding reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The start waits for these listed nodes, which are not reached yet.
     WaitingFor(Vec<Name>),
@@ -184,6 +192,7 @@ pub enum Event {
 
 /// Why a start did not happen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum StartError {
     /// A start of this node is under way.
     Starting,

@@ -45,6 +45,7 @@ const RANGES_MAX: usize = 256;
 
 /// Settings of the gossip.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// The name of this node: spread with its record.
     pub name: Name,
@@ -71,6 +72,7 @@ pub struct Config {
 
 /// Which peers are neighbours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Neighbors {
     /// These, and whoever has this node among its own.
     Listed(BTreeSet<NodeId>),
@@ -80,6 +82,7 @@ pub enum Neighbors {
 
 /// How rumors are spread. Repair runs with either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Strategy {
     /// Broadcast along a spanning tree that the first rumors leave behind (eager push; duplicates
     /// prune; Leitão, Pereira, Rodrigues 2007).
@@ -94,6 +97,7 @@ pub enum Strategy {
 
 /// The stream of rumors of one life of one node: they are numbered per stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Origin {
     /// The node.
     pub node: NodeId,
@@ -103,6 +107,7 @@ pub struct Origin {
 
 /// A rumor as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rumor {
     /// Whose.
     pub origin: Origin,
@@ -116,6 +121,7 @@ pub struct Rumor {
 
 /// What a rumor says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Content {
     /// The record of its origin, number 0 of every stream.
     Record {
@@ -128,6 +134,7 @@ pub enum Content {
 
 /// What a node has of one origin: everything below `up_to`, and the runs in `beyond`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Have {
     /// Whose rumors.
     pub origin: Origin,
@@ -139,6 +146,7 @@ pub struct Have {
 
 /// A range of sequences of one origin, first and last included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Range {
     /// Whose rumors.
     pub origin: Origin,
@@ -150,6 +158,7 @@ pub struct Range {
 
 /// What neighbours say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// "You are my neighbour", and what I have, hashed. Sent when a link comes up.
     Neighbor {
@@ -189,6 +198,7 @@ pub enum Message {
 
 /// The timers of the gossip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// The batch boundary: announce news to lazy neighbours.
     Flush,
@@ -205,6 +215,7 @@ pub type Ticket = u64;
 
 /// What the application can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// Spread a rumor, answered by [`Event::Published`] or [`Event::Refused`].
     Publish {
@@ -219,6 +230,7 @@ pub enum Command {
 
 /// What the gossip reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// A rumor, once per node and life, the own ones too.
     Heard {
@@ -254,6 +266,7 @@ pub enum Event {
 
 /// Why a rumor was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
     /// It is larger than `rumor_bytes_max`.
     TooLarge,

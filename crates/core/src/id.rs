@@ -9,6 +9,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// The name of a node, as people write it: 1 to [`NAME_BYTES_MAX`] bytes, without white space,
 /// control characters or commas.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "alloc::string::String"))]
 pub struct Name(Arc<str>);
 
 /// Why a text is not a [`Name`].
@@ -60,6 +62,15 @@ impl fmt::Debug for Name {
     }
 }
 
+#[cfg(feature = "serde")]
+impl TryFrom<alloc::string::String> for Name {
+    type Error = NameError;
+
+    fn try_from(text: alloc::string::String) -> Result<Self, NameError> {
+        Self::new(&text)
+    }
+}
+
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,6 +85,7 @@ impl core::error::Error for NameError {}
 
 /// A node: the 64-bit hash of its name, the same on every machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeId(u64);
 
 impl NodeId {
@@ -107,6 +119,7 @@ impl fmt::Debug for NodeId {
 
 /// One run of a process: a random number made at its start (rule V7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Life(pub u128);
 
 impl fmt::Debug for Life {

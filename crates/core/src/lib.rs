@@ -23,10 +23,13 @@ pub mod multicast;
 pub mod node;
 pub mod planted;
 pub mod protocol;
+#[cfg(feature = "recording")]
+pub mod recording;
 #[cfg(test)]
 mod testing;
 pub mod time;
 pub mod tokenring;
+pub mod trace;
 pub mod view;
 
 pub use id::{Life, Name, NodeId};

@@ -36,6 +36,7 @@ type Cx<'a> = Context<'a, Multicast>;
 
 /// Settings of the multicast.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// This node.
     pub me: NodeId,
@@ -61,6 +62,7 @@ pub struct Config {
 
 /// What members say to each other, all within one view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Message {
     /// The view in which it is said. In any other it is ignored (T2).
     pub view: u64,
@@ -70,6 +72,7 @@ pub struct Message {
 
 /// What members say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Body {
     /// A message, or a piece of one.
     Data {
@@ -136,6 +139,7 @@ pub struct LogEntry {
 
 /// The timers of the multicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// The batch boundary: send the clock that is owed.
     Flush,
@@ -150,6 +154,7 @@ pub type Ticket = u64;
 
 /// What the application can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// Use this view.
     Install {
@@ -175,6 +180,7 @@ pub enum Command {
 
 /// A message in the order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Delivery {
     /// Its place in the order, from 1, without gaps, the same at every member.
     pub position: u64,
@@ -190,6 +196,7 @@ pub struct Delivery {
 
 /// What the multicast reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The next message of the order.
     Delivered(Delivery),
@@ -215,6 +222,7 @@ pub enum Event {
 
 /// Why a send was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
     /// There is no view yet.
     NotStarted,

@@ -19,6 +19,7 @@ use alloc::{
 
 /// Settings of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// Its name.
     pub name: Name,
@@ -34,6 +35,7 @@ pub struct Config {
 
 /// Settings of a member of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupConfig {
     /// How the group comes to be.
     pub founding: founding::Config,
@@ -45,6 +47,7 @@ pub struct GroupConfig {
 
 /// What nodes send to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// Of the detector.
     Detector(detector::Message),
@@ -60,6 +63,7 @@ pub enum Message {
 
 /// The timers of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// Of the detector.
     Detector(detector::Timer),
@@ -75,6 +79,7 @@ pub enum Timer {
 
 /// What the application can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// Found the group from here.
     Start,
@@ -90,6 +95,7 @@ pub enum Command {
 
 /// What a node reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// A peer's state changed.
     Peer {

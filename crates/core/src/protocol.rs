@@ -47,6 +47,7 @@ pub trait Protocol {
 
 /// Everything that can happen to a protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<M, T, C> {
     /// The first input of a life, with what an earlier life has saved.
     Start(Option<Record>),

@@ -4,6 +4,7 @@ use core::{fmt, ops::Add, time::Duration};
 
 /// Nanoseconds since an epoch of the driver's choice. It never goes back within one life.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time(u64);
 
 impl Time {

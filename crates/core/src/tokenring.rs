@@ -31,10 +31,13 @@ pub const LOCK_NAME_BYTES_MAX: usize = 255;
 
 /// The name of a lock: 1 to [`LOCK_NAME_BYTES_MAX`] bytes without control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "alloc::string::String"))]
 pub struct LockName(Arc<str>);
 
 /// How the token of the default lock moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mode {
     /// It rests where it was used last and goes straight to who wants it next.
     #[default]
@@ -45,6 +48,7 @@ pub enum Mode {
 
 /// Settings of the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// This node.
     pub me: NodeId,
@@ -64,6 +68,7 @@ pub struct Config {
 
 /// A token on its way: everything that is known about the lock travels in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Token {
     /// The sequence of the last grant; the fence is `(view − 1) << 40 | sequence` (H10).
     pub sequence: u64,
@@ -77,6 +82,7 @@ pub struct Token {
 
 /// What the members of the ring say to each other, all within one view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Message {
     /// The view in which it is said. In any other it is ignored (H17).
     pub view: u64,
@@ -86,6 +92,7 @@ pub struct Message {
 
 /// What the members of the ring say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Body {
     /// The token of a lock. Repeated until acknowledged.
     Pass {
@@ -175,6 +182,7 @@ pub enum Body {
 
 /// The passes that have arrived over one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Received {
     /// All numbers up to this one.
     pub up_to: u64,
@@ -184,6 +192,7 @@ pub struct Received {
 
 /// The timers of the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
     /// The batch boundary: acknowledge passes.
     Flush,
@@ -198,6 +207,7 @@ pub type Ticket = u64;
 
 /// What the application can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// Use this view, of which the member at position `founder` is the founder.
     Install {
@@ -228,6 +238,7 @@ pub enum Command {
 
 /// Whether a wait waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Wait {
     /// In the queue, until it is granted.
     Queue,
@@ -237,6 +248,7 @@ pub enum Wait {
 
 /// What the lock reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// The lock was granted.
     Granted {
@@ -284,6 +296,7 @@ pub enum Event {
 
 /// Why a wait ended without a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
     /// There is no ring yet.
     NotStarted,
@@ -352,6 +365,15 @@ impl LockName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<alloc::string::String> for LockName {
+    type Error = &'static str;
+
+    fn try_from(text: alloc::string::String) -> Result<Self, Self::Error> {
+        Self::new(&text).ok_or("this is not the name of a lock")
     }
 }
 

@@ -15,6 +15,7 @@ pub const MEMBERS_MAX: usize = 64;
 
 /// One member of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// Its id, the hash of its name.
     pub id: NodeId,
@@ -28,6 +29,7 @@ pub struct Member {
 
 /// A numbered, agreed list of members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct View {
     /// Views are numbered 1, 2, 3 …
     pub number: u64,
@@ -42,6 +44,7 @@ pub struct View {
 /// What survives a restart of the process: promise, accepted value and installed view are one
 /// record, replaced at once (V1). In this version only the installed view of a founder exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Record {
     /// The run of the founding walk that made the group.
     pub run: u64,

@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -32,6 +33,7 @@ pub struct Builder {
     gossip: Option<Gossip>,
     insecure: bool,
     limits: Limits,
+    record: Option<PathBuf>,
     subscribed: Subscribed,
 }
 
@@ -203,6 +205,14 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The recording cannot be written.
+    #[error("cannot record into {path}: {source}", path = path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The system gave no thread or no random numbers.
     #[error("the system gave no resources: {0}")]
     System(io::Error),
@@ -218,6 +228,7 @@ impl Builder {
             gossip: None,
             insecure: false,
             limits: Limits::default(),
+            record: None,
             subscribed: Subscribed::default(),
         }
     }
@@ -257,6 +268,17 @@ impl Builder {
     /// Other limits than the default ones.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Writes everything that the node's protocols get to see into this file, from the first
+    /// moment on: enough for `roundelay sim replay` to live the run again. A file that exists is
+    /// written anew; what happens is in it within a second. If it cannot be written any more,
+    /// [`Event::RecordingEnded`] says so, and the node goes on without.
+    ///
+    /// It has all payloads in clear, and grows for as long as the node runs.
+    pub fn record(mut self, path: impl Into<PathBuf>) -> Self {
+        self.record = Some(path.into());
         self
     }
 
@@ -360,6 +382,7 @@ pub(crate) struct Plan {
     pub(crate) listen: String,
     pub(crate) insecure: bool,
     pub(crate) limits: Limits,
+    pub(crate) record: Option<PathBuf>,
     /// Who may be dialled, and where.
     pub(crate) book: BTreeMap<NodeId, (Name, String)>,
     pub(crate) group: Option<GroupPlan>,
@@ -395,9 +418,9 @@ impl Builder {
             None => None,
             Some(gossip) => Some((gossip.check(&name, &book)?, gossip.strategy)),
         };
-        let Self { listen, insecure, limits, subscribed, .. } = self;
+        let Self { listen, insecure, limits, record, subscribed, .. } = self;
         limits.check()?;
-        Ok(Plan { name, listen, insecure, limits, book, group, gossip, subscribed })
+        Ok(Plan { name, listen, insecure, limits, record, book, group, gossip, subscribed })
     }
 }
 

@@ -7,6 +7,7 @@
 mod emitted;
 mod lines;
 mod links;
+mod recording;
 mod replies;
 mod start;
 mod timers;
@@ -25,6 +26,7 @@ use crate::{
 use bytes::Bytes;
 use lines::Lines;
 use links::{Before, Links};
+use recording::Recording;
 use replies::Replies;
 use roundelay_core::{
     Context, Effect, Input, NodeId, Protocol as _, Rng, Time, gossip, multicast,
@@ -119,6 +121,8 @@ struct Driver {
     unclaimed: usize,
     told: Told,
     lines: Lines,
+    /// Where all inputs are written down, if anywhere.
+    recording: Option<Recording>,
     /// Messages of kinds that only a newer version knows.
     unknown: u64,
 }
@@ -401,8 +405,10 @@ impl Driver {
     /// Gives the core one input, and performs all effects before anything else.
     fn input(&mut self, input: Input<Message, Timer, Command>) {
         self.inputs += 1;
+        self.record_input(&input);
         let mut effects = std::mem::take(&mut self.effects);
         self.node.handle(input, &mut Context::new(self.now, &mut self.rng, &mut effects));
+        self.record_effects(&effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send { to, message } => self.links.send(to.peers(), &message),
@@ -447,6 +453,7 @@ impl Driver {
         }
         self.inputs = 0;
         self.links.flush();
+        self.write_recording();
         let told = std::mem::take(&mut self.told);
         if told.deliveries {
             self.shared.unread.wake();
@@ -465,13 +472,15 @@ impl Driver {
             Phase::Emptying(deadline) | Phase::Leaving(deadline) => Some(deadline),
             Phase::Running | Phase::Over => None,
         };
-        if let Some(next) = self.timers.next().into_iter().chain(leaving).min() {
+        let writing = self.recording.as_ref().and_then(Recording::deadline);
+        if let Some(next) = self.timers.next().into_iter().chain(leaving).chain(writing).min() {
             self.alarm.set(self.epoch + next.since(Time::ZERO));
         }
     }
 
     /// Ends everything in order: what waits is sent, then the links end, then the connections.
     async fn close(mut self, ending: Ending) {
+        self.end_recording();
         let Ending { listen, listener, connect, mut all_closed } = ending;
         // First of all, while nobody has a reason to dial this node: a connection that is not
         // accepted when a listener closes is reset by the kernel.

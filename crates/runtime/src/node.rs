@@ -70,6 +70,8 @@ pub enum Event {
     NeighborUp(NodeId),
     /// Something about a link that is worth a line.
     Link(String),
+    /// The recording that [`Builder::record`] asked for has ended, and why; the node goes on.
+    RecordingEnded(String),
     /// So many events were dropped here, because the reader did not keep up.
     Missed(u64),
 }

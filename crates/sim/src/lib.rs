@@ -8,6 +8,7 @@
 //!   properties, which must be reached once the faults are over; [`limits`] are the bounds of what
 //!   a node keeps.
 //! * [`storm`] puts them together: one seed in, a report or the first violation out.
+//! * [`replay`] lives the recorded lives of real nodes again, and checks them in the same way.
 //! * [`attempt`] is a run in which a panic is a failure like any other.
 //! * [`shrink`] makes the scenario of a failure smaller.
 //! * [`trace`] writes a run as lines that one can read.
@@ -23,6 +24,7 @@ pub mod goal;
 pub mod invariant;
 pub mod limits;
 pub mod network;
+pub mod replay;
 pub mod scenario;
 pub mod shrink;
 pub mod sim;

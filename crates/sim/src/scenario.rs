@@ -14,11 +14,13 @@ use crate::{
     dice::Dice,
     invariant::Who,
     sim::{Clock, Settings},
+    trace::Cast,
     work::{Plan, Task},
 };
 use core::time::Duration;
 use roundelay_core::{
     founding::Trigger,
+    gossip::Origin,
     id::{Life, Name, NodeId},
     node,
     time::Time,
@@ -56,6 +58,25 @@ pub struct Scenario {
     /// How long after that everything must be reached.
     pub patience: Duration,
     names: BTreeMap<NodeId, Name>,
+}
+
+impl Cast for Scenario {
+    fn name(&self, node: NodeId) -> String {
+        self.name(node).into()
+    }
+
+    fn position(&self, position: u16) -> String {
+        let node = self.nodes.get(usize::from(position));
+        node.map_or_else(|| "nobody".into(), |node| node.config.name.to_string())
+    }
+
+    fn is_later_life(&self, origin: Origin) -> bool {
+        !self.nodes.iter().any(|node| node.config.life == origin.life)
+    }
+
+    fn width(&self) -> usize {
+        self.nodes.iter().map(|node| node.config.name.as_str().len()).max().unwrap_or(0)
+    }
 }
 
 /// One node of a scenario.

@@ -7,7 +7,6 @@
 
 mod clock;
 mod disk;
-mod hash;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +23,12 @@ use core::{
     time::Duration,
 };
 pub use disk::Disk;
-pub use hash::TraceHasher;
 use roundelay_core::{
     id::NodeId,
     planted::Bug,
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
+    trace::TraceHasher,
 };
 use std::collections::{BTreeMap, BinaryHeap};
 

@@ -4,13 +4,14 @@ mod heading;
 mod words;
 
 use crate::{
-    scenario::Scenario,
     sim::{Doom, Step},
     subject::Subject,
 };
 use core::{fmt, time::Duration};
 pub use heading::heading;
 use roundelay_core::{
+    gossip::Origin,
+    id::NodeId,
     protocol::{Effect, EffectOf, Input},
     time::Time,
 };
@@ -20,6 +21,21 @@ use words::Words;
 const INPUT_WIDTH: usize = 34;
 /// The most effects that are told of one step.
 const EFFECTS_MAX: usize = 6;
+
+/// Who takes part in a run: a scenario's nodes, or those of recordings.
+pub trait Cast {
+    /// The name of a node.
+    fn name(&self, node: NodeId) -> String;
+
+    /// The name of the node at this place of the group's list.
+    fn position(&self, position: u16) -> String;
+
+    /// Whether this is not the first life of its node.
+    fn is_later_life(&self, origin: Origin) -> bool;
+
+    /// The length of the longest name.
+    fn width(&self) -> usize;
+}
 
 /// One step in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,16 +51,15 @@ pub struct Told {
 }
 
 /// Tells a step.
-pub fn tell<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> Told {
-    let names = scenario.nodes.iter().map(|node| node.config.name.as_str().len());
-    let width = names.max().unwrap_or(0);
-    let mut effects = effects::<P>(scenario, step.effects);
+pub fn tell<P: Subject>(cast: &dyn Cast, step: &Step<'_, P>) -> Told {
+    let width = cast.width();
+    let mut effects = effects::<P>(cast, step.effects);
     effects.extend(step.ended.map(|doom| match doom {
         Doom::BetweenEffects => "loses its power in the middle of this".into(),
         Doom::FailedSave => "cannot save, and stops".into(),
     }));
-    let node = format!("{:<width$}", scenario.name(step.node));
-    Told { time: step.time, node, input: input(scenario, step), effects }
+    let node = format!("{:<width$}", cast.name(step.node));
+    Told { time: step.time, node, input: input(cast, step), effects }
 }
 
 impl fmt::Display for Told {
@@ -61,35 +76,35 @@ impl fmt::Display for Told {
     }
 }
 
-fn input<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
-    let words = Words(scenario);
+fn input<P: Subject>(cast: &dyn Cast, step: &Step<'_, P>) -> String {
+    let words = Words(cast);
     match &step.input {
         Input::Start(None) => "starts".into(),
         Input::Start(Some(_)) => "starts with its disk".into(),
         Input::Message { from, message } => {
-            format!("← {} {}", scenario.name(*from), words.message(message))
+            format!("← {} {}", cast.name(*from), words.message(message))
         }
         Input::Timer(timer) => format!("timer: {}", Words::timer(*timer)),
         Input::Command(command) => format!("asked to {}", Words::command(command)),
-        Input::LinkUp(peer) => format!("link up: {}", scenario.name(*peer)),
-        Input::LinkDown(peer) => format!("link down: {}", scenario.name(*peer)),
+        Input::LinkUp(peer) => format!("link up: {}", cast.name(*peer)),
+        Input::LinkDown(peer) => format!("link down: {}", cast.name(*peer)),
         Input::Appended(number) => format!("appended up to {number}"),
     }
 }
 
 /// The effects in words. What is sent to several peers one by one is told once.
-fn effects<P: Subject>(scenario: &Scenario, effects: &[EffectOf<P>]) -> Vec<String> {
-    let words = Words(scenario);
+fn effects<P: Subject>(cast: &dyn Cast, effects: &[EffectOf<P>]) -> Vec<String> {
+    let words = Words(cast);
     let mut told: Vec<String> = Vec::new();
     // To whom the last ones were sent, and what.
-    let mut sent: Option<(Vec<&str>, String)> = None;
-    let finish = |sent: &mut Option<(Vec<&str>, String)>, told: &mut Vec<String>| {
+    let mut sent: Option<(Vec<String>, String)> = None;
+    let finish = |sent: &mut Option<(Vec<String>, String)>, told: &mut Vec<String>| {
         told.extend(sent.take().map(|(peers, text)| format!("{}: {text}", peers.join(","))));
     };
     for effect in effects {
         if let Effect::Send { to, message } = effect {
             let text = words.message(message);
-            let peers = to.peers().iter().map(|peer| scenario.name(*peer));
+            let peers = to.peers().iter().map(|peer| cast.name(*peer));
             match &mut sent {
                 Some((all, same)) if *same == text => all.extend(peers),
                 _ => {
@@ -147,7 +162,7 @@ impl fmt::Display for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempt;
+    use crate::{attempt, scenario::Scenario};
     use roundelay_core::node::Node;
 
     #[test]

@@ -3,7 +3,7 @@
 use super::OutputArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use roundelay_sim::{Selection, scenario::Parts};
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 /// `roundelay sim`
 #[derive(Debug, Args)]
@@ -11,6 +11,7 @@ use std::{ops::Range, time::Duration};
 Examples:
   roundelay sim run --seed 7                    one run as a story: same seed, same story
   roundelay sim sweep --seeds 0..10000          ten thousand of them, in seconds
+  roundelay sim replay p1.rec p2.rec p3.rec     a real run, lived again and checked
 
 A run is a few nodes with clocks of their own, a network that loses, doubles and delays, links that
 break, nodes that stop for a while or crash, all drawn from the seed, for some seconds of virtual
@@ -28,6 +29,8 @@ pub(crate) enum SimCommand {
     Run(Run),
     /// One run per seed, on all processors, until a promise is broken
     Sweep(Sweep),
+    /// Recorded runs of real nodes, lived again and checked like simulated ones
+    Replay(Replay),
 }
 
 /// `roundelay sim run`
@@ -94,6 +97,35 @@ pub(crate) struct Sweep {
     /// How many at a time (as many as there are processors, if not given)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) jobs: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `roundelay sim replay`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  roundelay demo --record runs --for 10s && roundelay sim replay runs/*.rec
+  roundelay tokenring --name p1 --next p2 --record p1.rec
+  roundelay sim replay p1.rec --trace             every input, and what the node did about it
+
+A recording has all that a node's protocols got to see: messages, timers, commands, with their times.
+Each node gets its inputs again, and must do exactly the same about each of them as it did then.
+Several recordings are put together into one history, in which each message is received after it was
+sent, and all promises are checked in it: one holder of a lock, growing fences, one order, no rumor
+twice. For that it takes the recordings of all nodes; of those that were killed, what there is.
+
+Exit codes: 0 all the same and all promises kept, 1 a difference or a broken promise, 2 wrong usage
+or a file that cannot be read.")]
+pub(crate) struct Replay {
+    /// The recordings, one of each node
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Show every input, and what the node did about it
+    #[arg(long)]
+    pub(crate) trace: bool,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,

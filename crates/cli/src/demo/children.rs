@@ -69,8 +69,8 @@ struct Node {
 }
 
 impl Children {
-    /// Starts `count` processes on free loopback ports.
-    pub(super) fn start(count: usize, dir: &Path) -> anyhow::Result<Self> {
+    /// Starts `count` processes on free loopback ports. If they record, it is into `record`.
+    pub(super) fn start(count: usize, dir: &Path, record: Option<&Path>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         // All ports are held before the first is given back, so that they differ.
         let held: Vec<TcpListener> = (0..count)
@@ -92,6 +92,9 @@ impl Children {
             let name = name(index);
             let mut command = Command::new(&program);
             command.args(["demo-node", "--name", &name, "--group", &group, "--dir"]).arg(dir);
+            if let Some(record) = record {
+                command.arg("--record").arg(record.join(format!("{name}.rec")));
+            }
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
             // A Ctrl-C at the terminal is for the demo alone: it ends the others in order. Should
             // the demo die, their input ends, and they do.

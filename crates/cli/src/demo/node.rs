@@ -59,6 +59,9 @@ pub(crate) async fn run(args: DemoNode, stage: Stage) -> anyhow::Result<()> {
     let neighbors = neighbors.into_iter().filter(|name| *name != args.name);
     let gossip = Gossip::with_neighbors(neighbors);
     let mut builder = builder.group(Group::of(names)).gossip(gossip);
+    if let Some(path) = args.record {
+        builder = builder.record(path);
+    }
     let (events, rumors) = (builder.events(), builder.subscribe());
     let node = builder.start().await?;
     let streams = (events, rumors, node.deliveries());
@@ -176,6 +179,7 @@ async fn show_event(event: Event, output: &Output) {
         Event::Founding(founding::Event::Refused(error)) => {
             output.error(format!("the group was not founded: {error:?}")).await;
         }
+        Event::RecordingEnded(why) => output.aside(why).await,
         _ => {}
     }
 }

@@ -105,7 +105,7 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, event: &Event) {
+    pub(super) fn tell(&mut self, event: &Event) {
         self.shared.events.push(event, 0);
         self.told.events = true;
     }

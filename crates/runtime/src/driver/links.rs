@@ -288,7 +288,7 @@ fn class(message: &Message) -> Class {
 }
 
 /// A generator of its own for a task.
-pub(super) fn fork(rng: &mut Rng) -> Rng {
+fn fork(rng: &mut Rng) -> Rng {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     Rng::from_seed(seed)

@@ -1,6 +1,6 @@
 //! How the thread of a node begins and ends.
 
-use super::{Alarm, Driver, Ending, Lines, Links, Phase, Replies, Timers};
+use super::{Alarm, Driver, Ending, Lines, Links, Phase, Recording, Replies, Timers};
 use crate::{
     builder::{GroupPlan, Plan, StartError},
     node::Node,
@@ -73,7 +73,8 @@ struct Prepared {
 }
 
 async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
-    let mut rng = Rng::from_seed(random()?);
+    // The core's own: a replay needs it, and nobody else may draw from it.
+    let seed = random()?;
     let life = Life(u128::from_be_bytes(random()?));
 
     let (listener, address) = listen(&plan).await?;
@@ -92,10 +93,13 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
     let node = Node::new(Arc::clone(&shared), requests);
     let stops = Stops(Arc::clone(&shared));
     let epoch = Instant::now();
-    let (links, link_events, ending) = link(&plan, me, listener, &mut rng);
+    let config = config(&plan, life);
+    let record = |path| Recording::begin(path, config.clone(), seed);
+    let recording = plan.record.as_deref().map(record).transpose()?;
+    let (links, link_events, ending) = link(&plan, me, listener, Rng::from_seed(random()?));
     let driver = Driver {
-        node: node::Node::new(config(&plan, life)),
-        rng,
+        node: node::Node::new(config),
+        rng: Rng::from_seed(seed),
         epoch,
         now: Time::ZERO,
         effects: Vec::new(),
@@ -115,6 +119,7 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         unclaimed: 0,
         told: super::Told::default(),
         lines: Lines::new(),
+        recording,
         unknown: 0,
     };
     Ok(Prepared { node, driver, ending, stops })
@@ -146,7 +151,7 @@ fn link(
     plan: &Plan,
     me: Identity,
     listener: TcpListener,
-    rng: &mut Rng,
+    rng: Rng,
 ) -> (Links, mpsc::Receiver<super::LinkEvent>, Ending) {
     let me = Arc::new(me);
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
@@ -170,7 +175,7 @@ fn link(
         bulk_bytes_max: plan.limits.bulk_bytes_max,
     };
     let book = plan.book.iter().map(|(id, (_, address))| (*id, address.clone())).collect();
-    let mut links = Links::new(dialing, book, super::links::fork(rng));
+    let mut links = Links::new(dialing, book, rng);
     for name in wanted(plan).into_values() {
         links.want(name);
     }

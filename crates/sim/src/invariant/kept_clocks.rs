@@ -28,6 +28,10 @@ impl Invariant for KeptClocks {
         "docs/protocols/multicast.md, T1: clocks are promises with a sequence"
     }
 
+    fn allows_gaps(&self) -> bool {
+        true
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Effect(Effect::Send { message: node::Message::Order(message), .. }) = seen else {
             return Ok(());

@@ -26,6 +26,10 @@ impl Invariant for TrueDigests {
         "docs/protocols/gossip.md, Streams and Repair: what a node has of a stream"
     }
 
+    fn allows_gaps(&self) -> bool {
+        true
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Input(Input::Command(node::Command::Gossip(Command::Publish { .. }))) => {

@@ -1,6 +1,6 @@
 //! Messages, timers, commands and events in a few words.
 
-use crate::scenario::Scenario;
+use super::Cast;
 use bytes::Bytes;
 use core::fmt::Debug;
 use roundelay_core::{
@@ -15,11 +15,11 @@ use roundelay_core::{
 /// The longest piece of a payload that is shown.
 const PAYLOAD_MAX: usize = 16;
 
-/// Says things with the names of this scenario.
+/// Says things with the names of this cast.
 #[derive(Clone, Copy)]
-pub(super) struct Words<'a>(pub(super) &'a Scenario);
+pub(super) struct Words<'a>(pub(super) &'a dyn Cast);
 
-impl<'a> Words<'a> {
+impl Words<'_> {
     /// What a message says.
     pub(super) fn message(self, message: &node::Message) -> String {
         match message {
@@ -87,7 +87,7 @@ impl<'a> Words<'a> {
     fn founding(self, message: &founding::Message) -> String {
         match message {
             founding::Message::Walk { start, path, .. } => {
-                let path: Vec<&str> =
+                let path: Vec<String> =
                     path.iter().map(|step| self.position(step.position)).collect();
                 format!("walk of {} over {}", self.position(start.index), path.join(","))
             }
@@ -237,16 +237,14 @@ impl<'a> Words<'a> {
     }
 
     /// Who is at this place of the list.
-    fn position(self, position: u16) -> &'a str {
-        let node = self.0.nodes.get(usize::from(position));
-        node.map_or("nobody", |node| node.config.name.as_str())
+    fn position(self, position: u16) -> String {
+        self.0.position(position)
     }
 
     /// Whose stream; a later life of a node has a prime.
     fn origin(self, origin: Origin) -> String {
         let name = self.0.name(origin.node);
-        let first = self.0.nodes.iter().any(|node| node.config.life == origin.life);
-        if first { name.into() } else { format!("{name}'") }
+        if self.0.is_later_life(origin) { format!("{name}'") } else { name }
     }
 
     fn haves(self, have: &[Have]) -> String {

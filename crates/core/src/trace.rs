@@ -1,7 +1,7 @@
-//! The hash of a run: equal for equal runs, on every machine and in every build.
+//! The hash of a run: equal for equal runs, simulated or real, on every machine and in every build.
 
+use crate::id::mix64;
 use core::hash::Hasher;
-use roundelay_core::id::mix64;
 
 /// A running 64-bit hash. Not one of the standard library's, because those may change.
 #[derive(Clone, Debug, Default)]
