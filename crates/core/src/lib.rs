@@ -23,6 +23,7 @@ pub mod multicast;
 pub mod node;
 pub mod planted;
 pub mod protocol;
+mod tally;
 #[cfg(test)]
 mod testing;
 pub mod time;

@@ -240,7 +240,7 @@ impl World {
         if group.window.bytes() > share
             || group.unread > unread_max
             || group.streams.iter().any(queued)
-            || group.ignored > 0
+            || group.ignored.count() > 0
         {
             return Err(format!("bounds: {at}: {:?}", self.nodes[at].machine.status()));
         }
