@@ -16,6 +16,7 @@ mod tests;
 
 use crate::{
     id::{Life, Name, NodeId},
+    planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     time::Time,
@@ -292,6 +293,8 @@ pub struct Gossip {
     started: bool,
     store: Store,
     neighbors: BTreeMap<NodeId, Neighbor>,
+    /// The neighbour that was compared with last.
+    compared: Option<NodeId>,
     lacking: Lacking,
     /// How long after its announcement a pushed rumor comes.
     push_lag: Estimate,
@@ -318,6 +321,7 @@ impl Gossip {
             started: false,
             store: Store::new(&config, own),
             neighbors: BTreeMap::new(),
+            compared: None,
             lacking: Lacking::default(),
             push_lag: Estimate::new(repair::FIRST_WAIT),
             answer_lag: Estimate::new(repair::FIRST_PATIENCE),
@@ -440,6 +444,9 @@ impl Gossip {
         let rumor = Rumor { origin: self.own, sequence, hops: 0, content: Content::User(payload) };
         cx.emit(Event::Published { ticket, sequence });
         self.store.insert(Kept::own(rumor.clone(), cx.now()));
+        if cx.has(Bug::DropsUnconfirmed) {
+            self.store.confirm_all();
+        }
         self.emit_heard(&rumor, cx);
         self.spread(&rumor, cx);
         self.store.expire(cx.now());
@@ -457,7 +464,7 @@ impl Gossip {
             return;
         }
         self.note_has(from, origin, sequence);
-        if self.store.knows(origin, sequence) {
+        if self.store.knows(origin, sequence) && !cx.has(Bug::NoDeduplication) {
             return self.on_duplicate(from, &rumor, cx);
         }
         if !self.store.admits(&rumor) {

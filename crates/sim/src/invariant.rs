@@ -6,26 +6,40 @@
 
 mod accepted;
 mod answers;
+mod arrivals;
+mod causal_order;
 mod exclusion;
 mod fences;
 mod integrity;
+mod kept_clocks;
+mod kept_rumors;
 mod no_duplicate_rumors;
+mod numbers;
 mod one_group;
 mod one_order;
 mod one_token;
 #[cfg(test)]
 mod testing;
+mod true_digests;
+mod true_receipts;
+mod uniformity;
 
 pub(crate) use accepted::Accepted;
 pub use answers::Answers;
+pub use causal_order::CausalOrder;
 use core::fmt;
 pub use exclusion::Exclusion;
 pub use fences::Fences;
 pub use integrity::Integrity;
+pub use kept_clocks::KeptClocks;
+pub use kept_rumors::KeptRumors;
 pub use no_duplicate_rumors::NoDuplicateRumors;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
+pub use true_digests::TrueDigests;
+pub use true_receipts::TrueReceipts;
+pub use uniformity::Uniformity;
 
 use crate::{sim::Step, subject::Subject};
 use roundelay_core::{
@@ -95,7 +109,13 @@ pub struct Invariants {
     fences: Fences,
     one_order: OneOrder,
     integrity: Integrity,
+    causal_order: CausalOrder,
+    kept_clocks: KeptClocks,
+    true_receipts: TrueReceipts,
+    uniformity: Uniformity,
     no_duplicate_rumors: NoDuplicateRumors,
+    true_digests: TrueDigests,
+    kept_rumors: KeptRumors,
 }
 
 impl Invariants {
@@ -110,11 +130,17 @@ impl Invariants {
             fences: Fences::default(),
             one_order: OneOrder::default(),
             integrity: Integrity::default(),
+            causal_order: CausalOrder::default(),
+            kept_clocks: KeptClocks::default(),
+            true_receipts: TrueReceipts::default(),
+            uniformity: Uniformity::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
+            true_digests: TrueDigests::default(),
+            kept_rumors: KeptRumors::default(),
         }
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 8] {
+    fn table(&mut self) -> [&mut dyn Invariant; 14] {
         [
             &mut self.one_group,
             &mut self.one_token,
@@ -123,7 +149,13 @@ impl Invariants {
             &mut self.fences,
             &mut self.one_order,
             &mut self.integrity,
+            &mut self.causal_order,
+            &mut self.kept_clocks,
+            &mut self.true_receipts,
+            &mut self.uniformity,
             &mut self.no_duplicate_rumors,
+            &mut self.true_digests,
+            &mut self.kept_rumors,
         ]
     }
 
@@ -133,7 +165,10 @@ impl Invariants {
         for effect in step.effects {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
-        if touches_lock(&step.input)
+        // A dead node keeps its tokens, for nobody else may have them; what its machine had passed
+        // on when it was cut off has not left it.
+        if step.ended.is_none()
+            && touches_lock(&step.input)
             && let Some(lock) = step.machine.node().lock()
         {
             let tokens: Vec<LockName> = lock.tokens().map(|(lock, _)| lock.clone()).collect();

@@ -4,7 +4,7 @@
 use super::{
     Event, Gossip, Have, Message, NEIGHBORS_MAX, Neighbors, Origin, Strategy, Timer, runs::Runs,
 };
-use crate::{id::NodeId, protocol::Context, time::Time};
+use crate::{id::NodeId, planted::Bug, protocol::Context, time::Time};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
@@ -167,8 +167,12 @@ impl Gossip {
         }
         // The call, or its answer, was lost: or the peer does not gossip.
         send(&silent, Message::Neighbor { hash, answer: true }, cx);
-        if !heard.is_empty() {
-            let peer = heard[cx.random_below(heard.len() as u64) as usize];
+        // One after the other, so that each has its turn in bounded time (as the probes of SWIM,
+        // Das, Gupta and Motivala 2002, section 4.3): a random choice may leave the only link
+        // between two parts of the network out for long.
+        let next = heard.iter().find(|peer| Some(**peer) > self.compared);
+        self.compared = next.or(heard.first()).copied();
+        if let Some(peer) = self.compared {
             cx.send(peer, Message::Hash(hash));
         }
         let pressed = self.store.is_pressed() && !heard.is_empty();
@@ -188,7 +192,7 @@ impl Gossip {
     pub(super) fn on_hash(&mut self, from: NodeId, hash: u64, cx: &mut Context<'_, Self>) {
         if hash == self.store.hash() {
             self.store.confirm_all();
-        } else {
+        } else if !cx.has(Bug::IgnoresHashes) {
             self.send_all(from, cx);
         }
     }
@@ -272,7 +276,13 @@ impl Gossip {
         cx: &mut Context<'_, Self>,
     ) {
         let (mut part, mut entries) = (Vec::new(), 0);
-        for have in haves {
+        for mut have in haves {
+            if cx.has(Bug::DigestsHideGaps) {
+                have.up_to = have.beyond.last().map_or(have.up_to, |(_, last)| last + 1);
+            }
+            if cx.has(Bug::DigestsHideGaps) || cx.has(Bug::DigestsEndAtGaps) {
+                have.beyond.clear();
+            }
             let size = 1 + have.beyond.len();
             if entries > 0 && entries + size > DIGEST_ENTRIES {
                 let have = core::mem::take(&mut part);

@@ -82,8 +82,13 @@ pub(crate) fn receives_pass(from: u64, name: &str, number: u64) -> Line {
 
 /// Installs a view of nodes 1 to 3.
 pub(crate) fn installed() -> Line {
+    installed_among(3)
+}
+
+/// Installs a view of nodes 1 to `n`.
+pub(crate) fn installed_among(n: u64) -> Line {
     let member = |n| Member { id: id(n), name: name(n), life: Life(1), incarnation: 1 };
-    let (members, ring) = ((1..=3).map(member).collect(), [0, 1, 2].into());
+    let (members, ring) = ((1..=n).map(member).collect(), (0..n as u16).collect());
     let view = View { number: 1, members, ring, mode: tokenring::Mode::Rest };
     let event = founding::Event::Installed { view, founder: 0 };
     Line::Effect(Effect::Emit(node::Event::Founding(event)))
@@ -108,6 +113,48 @@ pub(crate) fn sends(ticket: u64, text: &'static str) -> Line {
     Line::Input(Input::Command(node::Command::Order(command)))
 }
 
+fn order_message(body: multicast::Body) -> node::Message {
+    node::Message::Order(multicast::Message { view: 1, body })
+}
+
+fn order_to_all(body: multicast::Body) -> Line {
+    let to = To::Many([id(1), id(2), id(3)].into());
+    Line::Effect(Effect::Send { to, message: order_message(body) })
+}
+
+fn data(sequence: u64, time: u64, piece: (u32, u32), text: &'static str) -> multicast::Body {
+    let ((index, count), payload) = (piece, Bytes::from_static(text.as_bytes()));
+    multicast::Body::Data { sequence, time, index, count, payload }
+}
+
+/// Multicasts a piece (this one of so many) of a message.
+pub(crate) fn sends_data(sequence: u64, time: u64, piece: (u32, u32), text: &'static str) -> Line {
+    order_to_all(data(sequence, time, piece, text))
+}
+
+/// Receives a piece (this one of so many) of a message of node `from`.
+pub(crate) fn receives_data(
+    from: u64,
+    sequence: u64,
+    time: u64,
+    piece: (u32, u32),
+    text: &'static str,
+) -> Line {
+    let message = order_message(data(sequence, time, piece, text));
+    Line::Input(Input::Message { from: id(from), message })
+}
+
+/// Tells its clock and, per position, what it has received.
+pub(crate) fn sends_clock(time: u64, after: u64, received: &[u64]) -> Line {
+    order_to_all(multicast::Body::Clock { time, after, received: received.to_vec() })
+}
+
+/// Says that the member at this position has left the order, and what that one has received.
+pub(crate) fn leaves_order(member: u16, received: &[u64]) -> Line {
+    let last = received[usize::from(member)];
+    order_to_all(multicast::Body::Left { member, last, received: received.to_vec() })
+}
+
 /// Delivers a message of node `sender`.
 pub(crate) fn delivers(
     position: u64,
@@ -120,6 +167,30 @@ pub(crate) fn delivers(
     let sender = id(sender);
     let delivery = multicast::Delivery { position, time, sender, sequence, payload };
     order_event(multicast::Event::Delivered(delivery))
+}
+
+/// The stream of node `n`.
+pub(crate) fn origin(n: u64) -> gossip::Origin {
+    gossip::Origin { node: id(n), life: who(n).life }
+}
+
+/// A rumor of node `of`, or with number 0 its record.
+pub(crate) fn rumor(of: u64, sequence: u64, hops: u32) -> gossip::Message {
+    let content = match sequence {
+        0 => gossip::Content::Record { name: name(of) },
+        _ => gossip::Content::User(Bytes::from_static(b"x")),
+    };
+    gossip::Message::Rumor(gossip::Rumor { origin: origin(of), sequence, hops, content })
+}
+
+/// Sends this to node `to`.
+pub(crate) fn sends_gossip(to: u64, message: gossip::Message) -> Line {
+    Line::Effect(Effect::Send { to: To::One(id(to)), message: node::Message::Gossip(message) })
+}
+
+/// Receives this from node `from`.
+pub(crate) fn receives_gossip(from: u64, message: gossip::Message) -> Line {
+    Line::Input(Input::Message { from: id(from), message: node::Message::Gossip(message) })
 }
 
 /// Feeds a history, line by line: who, and what is seen. The result of the last line is returned;

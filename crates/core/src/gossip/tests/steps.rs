@@ -142,6 +142,19 @@ fn neighbors_call_each_other() {
 }
 
 #[test]
+fn every_neighbour_has_its_turn_to_be_compared_with() {
+    let mut one = One::tree(&[1, 2, 3]);
+    let hash = one.hash();
+    let mut order: Vec<NodeId> = [1, 2, 3].map(peer).into();
+    order.sort_unstable();
+    for peer in order.iter().chain(&order) {
+        let message = Message::Hash(hash);
+        let compares = Effect::Send { to: To::One(*peer), message };
+        assert!(one.timer(Timer::AntiEntropy, 10_000).contains(&compares));
+    }
+}
+
+#[test]
 fn a_rumor_is_pushed_on_and_a_second_copy_prunes() {
     let mut one = One::tree(&[1, 2, 3]);
     assert_eq!(
