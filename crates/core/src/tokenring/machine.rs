@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
+    planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     view::View,
@@ -339,7 +340,7 @@ impl TokenRing {
             return;
         }
         cx.set_timer(Timer::Flush, Duration::ZERO);
-        if receipt == Receipt::Duplicate {
+        if receipt == Receipt::Duplicate && !cx.has(Bug::DuplicatePass) {
             return;
         }
         let hop = token.hops;
