@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help test ci fix fmt clippy doc deny proto demo sim
+.PHONY: help test model ci fix fmt clippy doc deny proto demo sim
 
 help:                                ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' $(MAKEFILE_LIST)
@@ -10,7 +10,10 @@ help:                                ## this list
 test:                                ## everything that is tested
 	$(CARGO) test --workspace --locked
 
-ci: fmt clippy doc test deny demo sim  ## what CI runs
+model:                               ## all states of small groups, with their counts
+	$(CARGO) test --workspace --locked --test model -- --include-ignored --nocapture
+
+ci: fmt clippy doc test model deny demo sim  ## what CI runs
 
 fix:                                 ## format, and apply what clippy can repair itself
 	$(CARGO) fmt --all

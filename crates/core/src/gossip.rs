@@ -18,6 +18,7 @@ use crate::{
     id::{Life, Name, NodeId},
     planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
+    tally::Tally,
     time::Time,
 };
 use alloc::{
@@ -319,9 +320,9 @@ pub struct Gossip {
     flush_at: Option<Time>,
     want_at: Option<Time>,
     round_is_set: bool,
-    duplicates: u64,
-    repaired: u64,
-    ignored: u64,
+    duplicates: Tally,
+    repaired: Tally,
+    ignored: Tally,
 }
 
 impl Gossip {
@@ -343,9 +344,9 @@ impl Gossip {
             flush_at: None,
             want_at: None,
             round_is_set: false,
-            duplicates: 0,
-            repaired: 0,
-            ignored: 0,
+            duplicates: Tally::default(),
+            repaired: Tally::default(),
+            ignored: Tally::default(),
             config,
         }
     }
@@ -372,10 +373,10 @@ impl Gossip {
             retained_bytes: self.store.retained_bytes(),
             origins: self.store.origins(),
             missing: self.lacking.total(),
-            duplicates: self.duplicates,
-            repaired: self.repaired,
+            duplicates: self.duplicates.count(),
+            repaired: self.repaired.count(),
             unconfirmed: self.store.unconfirmed(),
-            ignored: self.ignored,
+            ignored: self.ignored.count(),
         }
     }
 }
@@ -424,7 +425,7 @@ impl Gossip {
             return self.on_neighbor(from, hash, answer, cx);
         }
         if !self.note_heard(from) && !self.adopt(from, cx) {
-            self.ignored += 1;
+            self.ignored.add();
             return;
         }
         match message {
@@ -472,7 +473,7 @@ impl Gossip {
     fn on_rumor(&mut self, from: NodeId, rumor: Rumor, cx: &mut Context<'_, Self>) {
         let Rumor { origin, sequence, .. } = rumor;
         if !self.is_possible(&rumor) || !self.store.has_room_for(origin) {
-            self.ignored += 1;
+            self.ignored.add();
             return;
         }
         self.note_has(from, origin, sequence);
@@ -499,7 +500,7 @@ impl Gossip {
         self.store.insert(kept);
         self.emit_if_named(&rumor, cx);
         if repaired {
-            self.repaired += 1;
+            self.repaired.add();
             self.on_answered(from, &rumor, cx);
             self.announce(origin, true, cx);
         } else {

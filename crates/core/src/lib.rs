@@ -25,6 +25,7 @@ pub mod planted;
 pub mod protocol;
 #[cfg(feature = "recording")]
 pub mod recording;
+mod tally;
 #[cfg(test)]
 mod testing;
 pub mod time;

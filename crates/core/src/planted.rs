@@ -74,6 +74,9 @@ bugs! {
     NeverAsks,
     /// Gossip, retention: own rumors may be dropped before anybody has them.
     DropsUnconfirmed,
+
+    /// Token ring, H9: a pass that has arrived before is taken for a new one.
+    DuplicatePass,
 }
 
 /// Whether bugs can be planted in this build.

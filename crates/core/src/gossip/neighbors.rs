@@ -214,11 +214,11 @@ impl Gossip {
             let Some(runs) =
                 Runs::from_have(have).filter(|runs| self.is_possible_end(origin, runs.end() - 1))
             else {
-                self.ignored += 1;
+                self.ignored.add();
                 continue;
             };
             if !self.store.has_room_for(origin) {
-                self.ignored += 1;
+                self.ignored.add();
                 continue;
             }
             for (first, last) in self.store.lacks(origin, &runs) {
@@ -332,7 +332,7 @@ impl Gossip {
             };
             let away = self.neighbors.iter().find(|(peer, n)| !n.is_linked() && !listed(peer));
             let Some(away) = away.map(|(peer, _)| *peer) else {
-                self.ignored += 1;
+                self.ignored.add();
                 return None;
             };
             self.neighbors.remove(&away);

@@ -209,7 +209,7 @@ impl Gossip {
         let now = cx.now();
         for Range { origin, first, last } in ranges.iter().take(RANGES_MAX).copied() {
             if first > last || first == 0 || !self.is_possible_end(origin, last) {
-                self.ignored += 1; // Records are never dropped.
+                self.ignored.add(); // Records are never dropped.
                 continue;
             }
             for (first, mut lack) in self.lacking.take(origin, first, last) {

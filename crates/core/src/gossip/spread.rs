@@ -94,7 +94,7 @@ impl Gossip {
 
     /// A rumor came that was known.
     pub(super) fn on_duplicate(&mut self, from: NodeId, rumor: &Rumor, cx: &mut Context<'_, Self>) {
-        self.duplicates += 1;
+        self.duplicates.add();
         let (origin, sequence) = (rumor.origin, rumor.sequence);
         if self.store.kept(origin, sequence).is_some_and(|kept| kept.asked.contains(&from)) {
             self.on_answered(from, rumor, cx);
@@ -188,7 +188,7 @@ impl Gossip {
         cx: &mut Context<'_, Self>,
     ) {
         if !self.store.knows(origin, sequence) {
-            self.ignored += 1;
+            self.ignored.add();
             return;
         }
         self.note_has(from, origin, sequence);

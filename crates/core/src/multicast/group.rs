@@ -10,7 +10,7 @@ use super::{
     stream::{Limits, Outcome, Piece, Stream},
     window::{Own, Window, pieces},
 };
-use crate::{id::NodeId, planted::Bug, time::Time, view::View};
+use crate::{id::NodeId, planted::Bug, tally::Tally, time::Time, view::View};
 use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
@@ -53,13 +53,13 @@ pub(super) struct Group {
     pub(super) repair: Repair,
     /// Per position: who is known to know that this member has left; a bit per position.
     pub(super) departures: Vec<Option<u64>>,
-    /// How often this member has repeated that it has left.
+    /// How often this member has repeated that it has left, as far as that matters.
     pub(super) announcements: u32,
     position: u64,
     pub(super) unread: usize,
     history: History,
     waiting: Option<Head>,
-    pub(super) ignored: u64,
+    pub(super) ignored: Tally,
 }
 
 /// What the head of the queue waits for.
@@ -113,7 +113,7 @@ impl Group {
             unread: 0,
             history: History::new(&config),
             waiting: None,
-            ignored: 0,
+            ignored: Tally::default(),
             config,
         }
     }
@@ -153,8 +153,8 @@ impl Group {
             waiting_for: self.waiting.as_ref().map(|head| (self.members[head.member], head.since)),
             clocks: clocks.collect(),
             left: left.map(|position| self.members[position]).collect(),
-            resent: self.repair.resent,
-            ignored: self.ignored,
+            resent: self.repair.resent.count(),
+            ignored: self.ignored.count(),
         }
     }
 
@@ -204,7 +204,7 @@ impl Group {
         }
         let from = self.members.iter().position(|id| *id == from);
         let Some(from) = from.filter(|from| *from != self.me) else {
-            self.ignored += 1;
+            self.ignored.add();
             return;
         };
         let possible = match message.body {
@@ -223,7 +223,7 @@ impl Group {
             Body::Want { from: first, to } => self.on_want(from, first, to, cx),
         };
         if !possible {
-            self.ignored += 1;
+            self.ignored.add();
         }
     }
 

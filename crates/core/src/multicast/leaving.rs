@@ -112,7 +112,7 @@ impl Group {
     /// The heartbeat: repeats it until it is acknowledged.
     pub(super) fn repeat_departures(&mut self, cx: &mut Cx<'_>) {
         if self.phase == Phase::Announcing {
-            self.announcements += 1;
+            self.announcements = ANNOUNCEMENTS_MAX.min(self.announcements + 1);
         }
         self.tell_departures(u64::MAX, cx);
     }

@@ -7,7 +7,7 @@ use super::{
     stream::Stream,
     window::pieces,
 };
-use crate::{id::NodeId, planted::Bug, time::Time};
+use crate::{id::NodeId, planted::Bug, tally::Tally, time::Time};
 use alloc::{vec, vec::Vec};
 
 /// How many messages, and how many bytes, are sent again at once to one member.
@@ -23,7 +23,7 @@ pub(super) struct Repair {
     peers: Vec<Progress>,
     /// When the clock was last sent to all.
     pub(super) told: Time,
-    pub(super) resent: u64,
+    pub(super) resent: Tally,
     pub(super) heartbeat_armed: bool,
     pub(super) want_armed: bool,
 }
@@ -46,7 +46,7 @@ impl Repair {
         Self {
             peers: vec![Progress { until: now, doublings: 0, next: 1, target: 0 }; members],
             told: now,
-            resent: 0,
+            resent: Tally::default(),
             heartbeat_armed: false,
             want_armed: false,
         }
@@ -213,7 +213,7 @@ impl Group {
             }
             bytes += own.payload.len();
             next = sequence + 1;
-            self.repair.resent += 1;
+            self.repair.resent.add();
             for piece in pieces(sequence, own.time, &own.payload, self.config.fragment_bytes) {
                 cx.send(self.members[member], self.message(piece));
             }

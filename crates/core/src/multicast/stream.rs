@@ -85,9 +85,8 @@ pub(super) struct Stream {
     told: u64,
     /// What lies up to here has been asked for in this interval.
     asked: u64,
-    /// Counts the pieces that were of use, and their number when the interval began.
-    progress: u64,
-    mark: u64,
+    /// Whether a piece of use has come in this interval.
+    moved: bool,
 }
 
 impl Stream {
@@ -203,7 +202,7 @@ impl Stream {
         }
         self.seen = self.seen.max(piece.sequence);
         if piece.count == 1 && piece.sequence == self.received + 1 {
-            self.progress += 1;
+            self.moved = true;
             self.forget(piece.sequence);
             self.push(piece.time, piece.payload);
             self.drain();
@@ -246,10 +245,8 @@ impl Stream {
     /// A new interval: what is still missing may be asked for again. True if nothing of use has
     /// come in the last one.
     pub(super) fn begin_interval(&mut self) -> bool {
-        let stalled = self.progress == self.mark;
-        self.mark = self.progress;
         self.asked = self.received;
-        stalled
+        !core::mem::take(&mut self.moved)
     }
 
     fn keep(&mut self, piece: Piece, limits: &Limits) -> Outcome {
@@ -276,7 +273,7 @@ impl Stream {
             partial.missing -= 1;
             partial.bytes += bytes;
             self.early_bytes += bytes;
-            self.progress += 1;
+            self.moved = true;
         }
         Outcome::Early
     }

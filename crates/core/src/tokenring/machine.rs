@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     id::NodeId,
+    planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
+    tally::Tally,
     view::View,
 };
 use alloc::{
@@ -44,7 +46,7 @@ pub struct TokenRing {
     /// Whether the timer runs.
     repeating: bool,
     waiting_for: Option<NodeId>,
-    pub(super) ignored: u64,
+    pub(super) ignored: Tally,
 }
 
 /// The installed view, as the lock uses it.
@@ -74,7 +76,7 @@ impl TokenRing {
             blocked: BTreeSet::new(),
             repeating: false,
             waiting_for: None,
-            ignored: 0,
+            ignored: Tally::default(),
         }
     }
 
@@ -100,7 +102,7 @@ impl TokenRing {
             unacknowledged: links().map(|(_, link)| link.unacknowledged()).sum(),
             waiting_for: self.waiting_for,
             left: links().filter(|(_, link)| link.has_left()).map(|(p, _)| id(p)).collect(),
-            ignored: self.ignored,
+            ignored: self.ignored.count(),
         }
     }
 
@@ -329,16 +331,16 @@ impl TokenRing {
         let (n, me) = (ring.view.len(), ring.me);
         let countable = token.sequence < 1 << SEQUENCE_BITS && token.hops < 1 << 62;
         if token.wanted.len() != n || token.served.len() != n || !countable {
-            self.ignored += 1;
+            self.ignored.add();
             return;
         }
         let receipt = ring.links[from].receive(number);
         if receipt == Receipt::Impossible {
-            self.ignored += 1;
+            self.ignored.add();
             return;
         }
         cx.set_timer(Timer::Flush, Duration::ZERO);
-        if receipt == Receipt::Duplicate {
+        if receipt == Receipt::Duplicate && !cx.has(Bug::DuplicatePass) {
             return;
         }
         let hop = token.hops;
@@ -348,7 +350,7 @@ impl TokenRing {
         let lock = self.lock_mut(&name);
         if lock.token.is_some() {
             // Only a stranger that speaks our language could send a second one.
-            self.ignored += 1;
+            self.ignored.add();
             return;
         }
         lock.take_in(token, me, turn);
@@ -482,7 +484,7 @@ impl TokenRing {
     // ---- Small things ----
 
     pub(super) fn ignore(&mut self) {
-        self.ignored += 1;
+        self.ignored.add();
     }
 
     pub(super) fn forget_waiters(&mut self, count: usize) {

@@ -236,7 +236,7 @@ impl TokenRing {
         if position < ring.view.len() && position != ring.me && !self.circulates(&name) {
             ring.send(position, Body::Busy { lock: name, number }, cx);
         } else {
-            self.ignored += 1;
+            self.ignored.add();
         }
     }
 

@@ -110,6 +110,8 @@ impl OneToken {
             self.claim(node, lock, "has")?;
             self.places.insert(lock.clone(), Place::At(node));
         }
+        // The step is over, and how it began does not matter any more.
+        self.arrived = None;
         let before = self.held.insert(node, held.to_vec()).unwrap_or_default();
         for lock in before.iter().filter(|lock| !held.contains(lock)) {
             if self.places.get(lock) == Some(&Place::At(node)) {

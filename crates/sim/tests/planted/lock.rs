@@ -7,9 +7,12 @@ use roundelay_core::{
     protocol::{Effect, EffectOf, Input, InputOf},
     tokenring,
 };
-use roundelay_sim::storm::Failure;
+use roundelay_sim::{scenario::Parts, storm::Failure};
 
-pub(crate) const TESTED: &[Bug] = &[];
+crate::planted! {
+    in runs with Parts { lock: true, order: false, gossip: false };
+    a_pass_that_came_before_is_found: DuplicatePass breaks "one_token" within 200 seeds,
+}
 
 /// Takes the first pass that it gets from a peer a second time, later, under a number of its own:
 /// what a node does that does not recognise duplicates (H9).

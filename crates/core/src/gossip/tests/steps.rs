@@ -10,6 +10,7 @@ use super::{
 use crate::{
     id::{Life, NodeId},
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng, To},
+    tally::Tally,
     time::Time,
 };
 use alloc::{string::ToString, vec, vec::Vec};
@@ -535,6 +536,6 @@ fn what_is_impossible_is_ignored_and_counted() {
         assert_eq!(one.message(1, message.clone()), [], "{message:?}");
     }
     assert_eq!(one.gossip.status().ignored, count);
-    one.gossip.ignored = 0;
+    one.gossip.ignored = Tally::default();
     assert_eq!(one.gossip, before);
 }
