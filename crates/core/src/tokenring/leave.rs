@@ -203,7 +203,7 @@ impl TokenRing {
             token.hops -= 1;
         }
         let me = self.ring.as_ref().expect("messages are of a view").me;
-        let turn = if self.circulates(name) { 1 } else { self.config.turn };
+        let turn = self.turn(name);
         self.lock_mut(name).take_in(token, me, turn);
         self.serve(name, cx);
     }

@@ -251,6 +251,7 @@ impl TokenRing {
 
     fn grant(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
         let circulates = self.circulates(name);
+        let turn = self.turn(name);
         let view = self.ring.as_ref().expect("a token is in a view").view.number;
         let lock = self.locks.get_mut(name).expect("the caller has it");
         let token = lock.token.as_mut().expect("the caller has seen it");
@@ -277,10 +278,8 @@ impl TokenRing {
         }
         token.sequence += 1;
         lock.sequence = token.sequence;
-        lock.turn_left = match lock.turn_left {
-            0 => self.config.turn - 1,
-            turn => turn - 1,
-        };
+        // Where the token cannot go on yet another turn begins.
+        lock.turn_left = if lock.turn_left == 0 { turn } else { lock.turn_left } - 1;
         let fence = (view - 1) << SEQUENCE_BITS | token.sequence;
         lock.granted = Some(Grant { ticket, fence });
         if circulates {
@@ -320,7 +319,7 @@ impl TokenRing {
         token: Token,
         cx: &mut Context<'_, Self>,
     ) {
-        let circulates = self.circulates(&name);
+        let (circulates, turn) = (self.circulates(&name), self.turn(&name));
         if self.has_frozen() {
             // What has arrived here is final, and is being told.
             return;
@@ -344,7 +343,6 @@ impl TokenRing {
         let hop = token.hops;
         let from = ring.view.members[from].id;
         let view = ring.view.number;
-        let turn = if circulates { 1 } else { self.config.turn };
         let lock = self.lock_mut(&name);
         if lock.token.is_some() {
             // Only a stranger that speaks our language could send a second one.
@@ -492,6 +490,11 @@ impl TokenRing {
     pub(super) fn circulates(&self, name: &LockName) -> bool {
         let mode = self.ring.as_ref().map(|ring| ring.view.mode);
         mode == Some(Mode::Circulate) && *name == LockName::default_lock()
+    }
+
+    /// How many local waiters are served in one turn.
+    pub(super) fn turn(&self, name: &LockName) -> usize {
+        if self.circulates(name) { 1 } else { self.config.turn }
     }
 
     pub(super) fn lock_mut(&mut self, name: &LockName) -> &mut Lock {

@@ -273,6 +273,29 @@ fn a_token_at_the_end_of_its_fences_is_ignored() {
     assert_eq!((h.holders(&l), h.m[&id(0)].status().ignored), (vec![], 1));
 }
 
+/// A circulating token whose successor cannot be reached serves one waiter after the other, but
+/// goes on as soon as it can.
+#[test]
+fn a_circulating_token_goes_on_when_its_successor_is_back() {
+    let mut h = Hand::new(2, Mode::Circulate);
+    let name = LockName::default_lock();
+    for ticket in 1..=4 {
+        h.lock(0, &name, ticket);
+    }
+    let unlock = |ticket| {
+        let lock = LockName::default_lock();
+        Input::Command(Command::Unlock { lock, ticket })
+    };
+    h.input(0, Input::LinkDown(id(1)));
+    h.input(0, unlock(1));
+    assert_eq!(h.holders(&name), [0]);
+    h.input(0, Input::LinkUp(id(1)));
+    h.input(0, unlock(2));
+    let granted = |(_, event): &&(NodeId, Event)| matches!(event, Event::Granted { .. });
+    assert_eq!(h.events.iter().filter(granted).count(), 2);
+    assert!(h.holders(&name).is_empty(), "it is on its way");
+}
+
 #[test]
 fn a_token_with_impossible_hops_is_ignored() {
     let mut h = Hand::new(2, Mode::Circulate);
