@@ -5,7 +5,11 @@
 //! judge the next: the cost of a run is linear in its length.
 
 mod accepted;
+mod active_majority;
 mod answers;
+mod bounded_turns;
+mod circulation;
+mod consent;
 mod exclusion;
 mod fences;
 mod integrity;
@@ -13,11 +17,19 @@ mod no_duplicate_rumors;
 mod one_group;
 mod one_order;
 mod one_token;
+mod peer_states;
+mod reach;
+mod recorded;
+mod ring_order;
 #[cfg(test)]
 mod testing;
 
 pub(crate) use accepted::Accepted;
+pub use active_majority::ActiveMajority;
 pub use answers::Answers;
+pub use bounded_turns::BoundedTurns;
+pub use circulation::Circulation;
+pub use consent::Consent;
 use core::fmt;
 pub use exclusion::Exclusion;
 pub use fences::Fences;
@@ -26,12 +38,15 @@ pub use no_duplicate_rumors::NoDuplicateRumors;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
+pub use peer_states::PeerStates;
+pub use recorded::Recorded;
+pub use ring_order::RingOrder;
 
 use crate::{sim::Step, subject::Subject};
 use roundelay_core::{
     id::{Life, NodeId},
     node,
-    protocol::{EffectOf, Input, InputOf},
+    protocol::{Effect, EffectOf, Input, InputOf},
     time::Time,
     tokenring::LockName,
 };
@@ -88,11 +103,18 @@ pub struct Violation {
 /// for the model checker: what has been seen is part of a state.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invariants {
+    peer_states: PeerStates,
     one_group: OneGroup,
+    consent: Consent,
+    active_majority: ActiveMajority,
     one_token: OneToken,
     answers: Answers,
     exclusion: Exclusion,
     fences: Fences,
+    recorded: Recorded,
+    ring_order: RingOrder,
+    bounded_turns: BoundedTurns,
+    circulation: Circulation,
     one_order: OneOrder,
     integrity: Integrity,
     no_duplicate_rumors: NoDuplicateRumors,
@@ -100,27 +122,41 @@ pub struct Invariants {
 
 impl Invariants {
     /// The invariants at the beginning of a run of nodes whose next pointers make this ring, as
-    /// positions in their list; none if it does not close.
-    pub fn new(ring: Option<Vec<u16>>) -> Self {
+    /// positions in their list, none if it does not close; a turn is this many grants.
+    pub fn new(ring: Option<Vec<u16>>, turn: usize) -> Self {
         Self {
+            peer_states: PeerStates::default(),
             one_group: OneGroup::new(ring),
+            consent: Consent::default(),
+            active_majority: ActiveMajority::default(),
             one_token: OneToken::default(),
             answers: Answers::default(),
             exclusion: Exclusion::default(),
             fences: Fences::default(),
+            recorded: Recorded::default(),
+            ring_order: RingOrder::default(),
+            bounded_turns: BoundedTurns::new(turn),
+            circulation: Circulation::default(),
             one_order: OneOrder::default(),
             integrity: Integrity::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
         }
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 8] {
+    fn table(&mut self) -> [&mut dyn Invariant; 15] {
         [
+            &mut self.peer_states,
             &mut self.one_group,
+            &mut self.consent,
+            &mut self.active_majority,
             &mut self.one_token,
             &mut self.answers,
             &mut self.exclusion,
             &mut self.fences,
+            &mut self.recorded,
+            &mut self.ring_order,
+            &mut self.bounded_turns,
+            &mut self.circulation,
             &mut self.one_order,
             &mut self.integrity,
             &mut self.no_duplicate_rumors,
@@ -130,7 +166,11 @@ impl Invariants {
     /// Checks one step of `who`.
     pub fn check<P: Subject>(&mut self, who: Who, step: &Step<'_, P>) -> Result<(), Violation> {
         self.see(who, step.time, &Seen::Input(&step.input))?;
-        for effect in step.effects {
+        // No property is about timers, which are most effects.
+        let is_timer = |effect: &&EffectOf<P>| {
+            matches!(effect, Effect::SetTimer { .. } | Effect::CancelTimer(_))
+        };
+        for effect in step.effects.iter().filter(|effect| !is_timer(effect)) {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
         if touches_lock(&step.input)

@@ -168,7 +168,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             scenario,
             sim,
             dice,
-            invariants: Invariants::new(scenario.ring.clone()),
+            invariants: Invariants::new(scenario.ring.clone(), scenario.turn()),
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
             lives: scenario.nodes.iter().map(|n| (n.id(), n.config.life)).collect(),
