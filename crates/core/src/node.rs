@@ -9,6 +9,7 @@ use crate::{
     gossip::{self, Gossip},
     id::{Life, Name, NodeId},
     multicast::{self, Multicast},
+    planted::Bug,
     protocol::{Context, EffectOf, Input, InputOf, Protocol},
     tokenring::{self, TokenRing},
 };

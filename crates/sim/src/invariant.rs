@@ -166,11 +166,13 @@ impl Invariants {
     /// Checks one step of `who`.
     pub fn check<P: Subject>(&mut self, who: Who, step: &Step<'_, P>) -> Result<(), Violation> {
         self.see(who, step.time, &Seen::Input(&step.input))?;
-        // No property is about timers, which are most effects.
-        let is_timer = |effect: &&EffectOf<P>| {
-            matches!(effect, Effect::SetTimer { .. } | Effect::CancelTimer(_))
+        // No property is about timers and heartbeats, which are most effects.
+        let counts = |effect: &&EffectOf<P>| match effect {
+            Effect::SetTimer { .. } | Effect::CancelTimer(_) => false,
+            Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
+            _ => true,
         };
-        for effect in step.effects.iter().filter(|effect| !is_timer(effect)) {
+        for effect in step.effects.iter().filter(counts) {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
         if touches_lock(&step.input)

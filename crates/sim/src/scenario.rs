@@ -124,6 +124,9 @@ impl Scenario {
         let mut nodes = draw_nodes(&mut dice, &shape, &edges, hours, storm);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
         let mut weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
+        if shape.exodus.is_some() && dice.chance(500) {
+            weather.worsen();
+        }
         let storm = draw_leaves(&mut dice, &shape, (hours, storm), &mut weather, &mut nodes);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
         let ring = shape.ring();
@@ -190,7 +193,7 @@ impl Scenario {
 impl Shape {
     fn draw(dice: &mut Dice) -> Self {
         let group = dice.chance(800);
-        let exodus = group && dice.chance(100);
+        let exodus = group && dice.chance(150);
         let size_min = if exodus { 5 } else { 2 - u64::from(group) };
         let size = dice.between(size_min, 7) as usize;
         let exodus = exodus.then(|| {
@@ -351,8 +354,15 @@ fn draw_leaves(
     let mut order: Vec<usize> = (0..shape.size).collect();
     dice.shuffle(&mut order);
     let leavers = dice.between(1, leavers_max as u64) as usize;
-    if dice.chance(300) {
-        let (at, peer) = (order[0], order[1]);
+    if dice.chance(400) {
+        // In a ring its predecessor goes on passing tokens to it.
+        let at = order[0];
+        let before = |ring: &Vec<u16>| {
+            let place = ring.iter().position(|p| usize::from(*p) == at)?;
+            Some(usize::from(ring[(place + ring.len() - 1) % ring.len()]))
+        };
+        let before = shape.ring().as_ref().and_then(before).filter(|_| dice.chance(500));
+        let peer = before.unwrap_or(order[1]);
         let soon = dice.span(Duration::ZERO, Duration::from_millis(300));
         nodes[at].plan.leaves_when_cut = Some(soon);
         return weather.cut_off(dice, nodes[at].id(), nodes[peer].id(), storm);

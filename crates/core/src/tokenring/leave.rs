@@ -7,7 +7,7 @@
 //! passed a token on in the meantime, that token is stuck, not doubled.
 
 use super::{Body, Event, LockName, Message, Received, Refusal, Token, TokenRing, links::Stays};
-use crate::{id::NodeId, protocol::Context, time::Time, tokenring::machine::Ring};
+use crate::{id::NodeId, planted::Bug, protocol::Context, time::Time, tokenring::machine::Ring};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -91,7 +91,7 @@ impl TokenRing {
         let token = self.locks.get(name).and_then(|lock| lock.token.as_ref());
         let token = token.expect("the caller has seen it");
         let successor = || ring.order.iter().copied().find(|p| ring.links[*p].takes_tokens());
-        match ring.next_wanting(token).or_else(successor) {
+        match ring.next_wanting(token, cx).or_else(successor) {
             Some(next) => self.pass(name, next, cx),
             None => {
                 self.blocked.insert(name.clone());
@@ -108,7 +108,9 @@ impl TokenRing {
                 let link = &ring.links[p];
                 link.leaving_ack.is_some_and(|last| link.has_received(last))
             });
-            let settled = told && ring.order.iter().all(|p| ring.links[*p].unacknowledged() == 0);
+            let settled = told
+                && (ring.order.iter().all(|p| ring.links[*p].unacknowledged() == 0)
+                    || cx.has(Bug::LeavesUnacknowledged));
             let keeps = self.locks.values().any(|lock| lock.token.is_some()) && ring.goes_on();
             if !settled || keeps {
                 return;
@@ -147,7 +149,9 @@ impl TokenRing {
     pub(super) fn on_peer_leaving(&mut self, from: usize, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_mut().expect("messages are of a view");
         let link = &mut ring.links[from];
-        link.stays = link.stays.max(Stays::Leaving);
+        if !cx.has(Bug::PassedToLeaver) {
+            link.stays = link.stays.max(Stays::Leaving);
+        }
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
         self.serve_blocked(cx);
@@ -184,7 +188,12 @@ impl TokenRing {
             return;
         }
         link.stays = Stays::Left;
-        let taken_back = link.take_back(&received[ring.me]);
+        let arrived = &received[ring.me];
+        let taken_back = if cx.has(Bug::TakesAllBack) {
+            link.take_back(&Received::default())
+        } else {
+            link.take_back(arrived)
+        };
         link.last_words = received;
         cx.emit(Event::MemberLeft(ring.view.members[position].id));
         for (name, token) in taken_back {
@@ -197,7 +206,12 @@ impl TokenRing {
     }
 
     /// A token that was sent to a member that left without it is here again.
-    fn take_back(&mut self, name: &LockName, mut token: Token, cx: &mut Context<'_, Self>) {
+    pub(super) fn take_back(
+        &mut self,
+        name: &LockName,
+        mut token: Token,
+        cx: &mut Context<'_, Self>,
+    ) {
         if self.circulates(name) {
             // The hop did not happen.
             token.hops -= 1;

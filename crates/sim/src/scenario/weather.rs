@@ -108,6 +108,13 @@ impl Weather {
         }
     }
 
+    /// Makes whatever is said uncertain: it is lost, or comes twice, or late.
+    pub(super) fn worsen(&mut self) {
+        self.loss = 300;
+        self.duplication = 300;
+        self.straggling = (300, ms(300));
+    }
+
     /// For a while, after the group has begun, `node` does not get through to `peer`, and is told
     /// so; how long the storm has to last for that.
     pub(super) fn cut_off(
