@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod sim;
+
 use crate::failure::Usage;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::ArgPredicate};
 use std::{path::PathBuf, time::Duration};
@@ -18,6 +20,7 @@ Examples:
   roundelay tokenring --help        a lock: the token goes round a ring of machines
   roundelay gossip --help           rumors: what one says, all hear
   roundelay multicast --help        one order: all see the same messages in the same order
+  roundelay sim --help              thousands of runs through faults, each the same for its seed
 
 Logs go to stderr; ROUNDELAY_LOG (or RUST_LOG) sets how much: error, warn, info, debug.
 Exit codes: 0 ok, 1 a negative answer, 2 wrong usage, a bad file or a busy port.")]
@@ -38,6 +41,8 @@ pub(crate) enum Command {
     Multicast(Multicast),
     /// Five real processes with lock, rumors and order, checked as they run
     Demo(Demo),
+    /// The same protocols in a simulator, with faults drawn from a seed and every promise checked
+    Sim(sim::Sim),
     /// One node of the demo, driven by `demo` over its standard input
     #[command(hide = true)]
     DemoNode(DemoNode),

@@ -12,6 +12,7 @@ mod outbox;
 mod output;
 mod program;
 mod shutdown;
+mod sim;
 mod terminal;
 mod tokenring;
 mod words;
@@ -67,6 +68,10 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> 
             log_to(None)?;
             return demonstrate(args.clone(), output, shutdown, terminal).await;
         }
+        Command::Sim(sim) => {
+            log_to(None)?;
+            return sim::run(sim.command.clone(), shutdown).await;
+        }
         Command::DemoNode(_) => Format::Json,
     };
     let (input, printer) = Input::start(format, terminal);
@@ -79,7 +84,9 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         Command::Gossip(args) => gossip::run(args, stage).await,
         Command::Multicast(args) => multicast::run(args, stage).await,
         Command::DemoNode(args) => demo::node::run(args, stage).await,
-        Command::Demo(_) => unreachable!("it takes no commands, and is dealt with above"),
+        Command::Demo(_) | Command::Sim(_) => {
+            unreachable!("they take no commands, and are dealt with above")
+        }
     };
     let ended = ended.map(|()| ExitCode::SUCCESS);
     tell(ended, &output).await

@@ -16,6 +16,7 @@ mod tests;
 
 use crate::{
     id::{Life, Name, NodeId},
+    planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
     time::Time,
 };
@@ -442,6 +443,9 @@ impl Gossip {
         let rumor = Rumor { origin: self.own, sequence, hops: 0, content: Content::User(payload) };
         cx.emit(Event::Published { ticket, sequence });
         self.store.insert(Kept::own(rumor.clone(), cx.now()));
+        if cx.has(Bug::DropsUnconfirmed) {
+            self.store.confirm_all();
+        }
         self.emit_heard(&rumor, cx);
         self.spread(&rumor, cx);
         self.store.expire(cx.now());
@@ -459,7 +463,7 @@ impl Gossip {
             return;
         }
         self.note_has(from, origin, sequence);
-        if self.store.knows(origin, sequence) {
+        if self.store.knows(origin, sequence) && !cx.has(Bug::NoDeduplication) {
             return self.on_duplicate(from, &rumor, cx);
         }
         if !self.store.admits(&rumor) {

@@ -3,7 +3,8 @@
 //!
 //! 1. *Deterministic.* The same state, input, time and randomness give the same state and effects.
 //! 2. *One list, in order.* The driver performs all effects of one input, in their order, before
-//!    the next input. A [`Effect::Save`] is durable before any effect after it leaves the node.
+//!    the next input. A [`Effect::Save`] is durable before any effect after it leaves the node. A
+//!    node may end between any two effects: those before are done, those after never will be.
 //! 3. *Send is best effort.* A message may be lost, duplicated, delayed or overtaken. Who needs
 //!    order or delivery numbers its messages. [`Input::LinkUp`] and [`Input::LinkDown`] are hints
 //!    for liveness, never a basis for safety.
@@ -87,9 +88,13 @@ pub enum Effect<M, T, E> {
     },
     /// Forget the timer.
     CancelTimer(T),
-    /// Replace the durable record, before any later effect leaves the node.
+    /// Replace the durable record, at once and before any later effect leaves the node. If that
+    /// fails, the node stops there and then: the effects before have been performed, those after
+    /// never leave, and the record is the old one. No input tells of it: who cannot remember what
+    /// it is about to say must not say it.
     Save(Record),
-    /// Append to the durable log; answered later by [`Input::Appended`].
+    /// Append to the durable log; answered later by [`Input::Appended`]. Until then a crash may
+    /// or may not take the entry away, and with it all that were appended after it.
     Append(LogEntry),
     /// Tell the application.
     Emit(E),

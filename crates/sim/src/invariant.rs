@@ -7,13 +7,18 @@
 mod accepted;
 mod active_majority;
 mod answers;
+mod arrivals;
 mod bounded_turns;
+mod causal_order;
 mod circulation;
 mod consent;
 mod exclusion;
 mod fences;
 mod integrity;
+mod kept_clocks;
+mod kept_rumors;
 mod no_duplicate_rumors;
+mod numbers;
 mod one_group;
 mod one_order;
 mod one_token;
@@ -23,17 +28,23 @@ mod recorded;
 mod ring_order;
 #[cfg(test)]
 mod testing;
+mod true_digests;
+mod true_receipts;
+mod uniformity;
 
 pub(crate) use accepted::Accepted;
 pub use active_majority::ActiveMajority;
 pub use answers::Answers;
 pub use bounded_turns::BoundedTurns;
+pub use causal_order::CausalOrder;
 pub use circulation::Circulation;
 pub use consent::Consent;
 use core::fmt;
 pub use exclusion::Exclusion;
 pub use fences::Fences;
 pub use integrity::Integrity;
+pub use kept_clocks::KeptClocks;
+pub use kept_rumors::KeptRumors;
 pub use no_duplicate_rumors::NoDuplicateRumors;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
@@ -41,6 +52,9 @@ pub use one_token::OneToken;
 pub use peer_states::PeerStates;
 pub use recorded::Recorded;
 pub use ring_order::RingOrder;
+pub use true_digests::TrueDigests;
+pub use true_receipts::TrueReceipts;
+pub use uniformity::Uniformity;
 
 use crate::{sim::Step, subject::Subject};
 use roundelay_core::{
@@ -117,7 +131,13 @@ pub struct Invariants {
     circulation: Circulation,
     one_order: OneOrder,
     integrity: Integrity,
+    causal_order: CausalOrder,
+    kept_clocks: KeptClocks,
+    true_receipts: TrueReceipts,
+    uniformity: Uniformity,
     no_duplicate_rumors: NoDuplicateRumors,
+    true_digests: TrueDigests,
+    kept_rumors: KeptRumors,
 }
 
 impl Invariants {
@@ -139,11 +159,17 @@ impl Invariants {
             circulation: Circulation::default(),
             one_order: OneOrder::default(),
             integrity: Integrity::default(),
+            causal_order: CausalOrder::default(),
+            kept_clocks: KeptClocks::default(),
+            true_receipts: TrueReceipts::default(),
+            uniformity: Uniformity::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
+            true_digests: TrueDigests::default(),
+            kept_rumors: KeptRumors::default(),
         }
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 15] {
+    fn table(&mut self) -> [&mut dyn Invariant; 21] {
         [
             &mut self.peer_states,
             &mut self.one_group,
@@ -159,7 +185,13 @@ impl Invariants {
             &mut self.circulation,
             &mut self.one_order,
             &mut self.integrity,
+            &mut self.causal_order,
+            &mut self.kept_clocks,
+            &mut self.true_receipts,
+            &mut self.uniformity,
             &mut self.no_duplicate_rumors,
+            &mut self.true_digests,
+            &mut self.kept_rumors,
         ]
     }
 
@@ -175,7 +207,10 @@ impl Invariants {
         for effect in step.effects.iter().filter(counts) {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
-        if touches_lock(&step.input)
+        // A dead node keeps its tokens, for nobody else may have them; what its machine had passed
+        // on when it was cut off has not left it.
+        if step.ended.is_none()
+            && touches_lock(&step.input)
             && let Some(lock) = step.machine.node().lock()
         {
             let tokens: Vec<LockName> = lock.tokens().map(|(lock, _)| lock.clone()).collect();

@@ -4,9 +4,18 @@
 //! rules are taken away when the network heals. Nothing promises order or delivery: that is what
 //! the protocols have to provide.
 
-use crate::dice::Dice;
+mod rules;
+
+use crate::{
+    dice::Dice,
+    fault::{Fault, Tally},
+};
 use core::{fmt, time::Duration};
 use roundelay_core::{id::NodeId, time::Time};
+pub use rules::{
+    BurstLoss, Bursts, Cut, Duplication, Jam, Latency, Loss, Partition, Path, Shape, Slowness,
+    Straggling,
+};
 
 /// What a rule says about one copy of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +24,8 @@ pub enum Verdict {
     Pass,
     /// It arrives later by this much; the next rule is asked too.
     DeliverAfter(Duration),
+    /// It arrives at this time, if not later anyway; the next rule is asked too.
+    HoldUntil(Time),
     /// It is lost.
     Drop,
     /// It arrives twice: the rules that follow judge each copy by itself.
@@ -38,6 +49,11 @@ pub struct Packet<'a, M> {
 pub trait Rule<M> {
     /// Judges one copy of one message.
     fn judge(&mut self, packet: &Packet<'_, M>, dice: &mut Dice) -> Verdict;
+
+    /// What it counts as when it does not let a message pass.
+    fn fault(&self) -> Option<Fault> {
+        None
+    }
 }
 
 impl<M, F: FnMut(&Packet<'_, M>, &mut Dice) -> Verdict> Rule<M> for F {
@@ -51,12 +67,13 @@ pub struct Network<M> {
     ground: Vec<Box<dyn Rule<M>>>,
     faults: Vec<Box<dyn Rule<M>>>,
     dice: Dice,
+    tally: Tally,
 }
 
 impl<M> Network<M> {
     /// A network that delivers everything once and at once.
     pub fn new(dice: Dice) -> Self {
-        Self { ground: Vec::new(), faults: Vec::new(), dice }
+        Self { ground: Vec::new(), faults: Vec::new(), dice, tally: Tally::default() }
     }
 
     /// Adds a rule that stays when the network heals.
@@ -74,6 +91,11 @@ impl<M> Network<M> {
         self.faults.clear();
     }
 
+    /// How often each kind of fault was thrown.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Replaces `delays` by one delay for each copy of the message that will arrive.
     pub fn judge(&mut self, packet: &Packet<'_, M>, delays: &mut Vec<Duration>) {
         delays.clear();
@@ -82,12 +104,18 @@ impl<M> Network<M> {
             // Backwards, so that neither a dropped nor a new copy is judged twice by one rule.
             for copy in (0..delays.len()).rev() {
                 match rule.judge(packet, &mut self.dice) {
-                    Verdict::Pass => {}
+                    Verdict::Pass => continue,
                     Verdict::DeliverAfter(delay) => delays[copy] += delay,
+                    Verdict::HoldUntil(time) => {
+                        delays[copy] = delays[copy].max(time.since(packet.sent));
+                    }
                     Verdict::Drop => {
                         delays.swap_remove(copy);
                     }
                     Verdict::Duplicate => delays.push(delays[copy]),
+                }
+                if let Some(fault) = rule.fault() {
+                    self.tally.count(fault);
                 }
             }
         }
@@ -100,90 +128,6 @@ impl<M> fmt::Debug for Network<M> {
             .field("ground", &self.ground.len())
             .field("faults", &self.faults.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Every message takes a time from `min` to `max`: so it may overtake another.
-#[derive(Clone, Copy, Debug)]
-pub struct Latency {
-    /// The shortest time.
-    pub min: Duration,
-    /// The longest time.
-    pub max: Duration,
-}
-
-impl<M> Rule<M> for Latency {
-    fn judge(&mut self, _: &Packet<'_, M>, dice: &mut Dice) -> Verdict {
-        Verdict::DeliverAfter(dice.span(self.min, self.max))
-    }
-}
-
-/// Some messages are lost.
-#[derive(Clone, Copy, Debug)]
-pub struct Loss {
-    /// How many of a thousand.
-    pub per_mille: u32,
-}
-
-impl<M> Rule<M> for Loss {
-    fn judge(&mut self, _: &Packet<'_, M>, dice: &mut Dice) -> Verdict {
-        if dice.chance(self.per_mille) { Verdict::Drop } else { Verdict::Pass }
-    }
-}
-
-/// Some messages arrive twice.
-#[derive(Clone, Copy, Debug)]
-pub struct Duplication {
-    /// How many of a thousand.
-    pub per_mille: u32,
-}
-
-impl<M> Rule<M> for Duplication {
-    fn judge(&mut self, _: &Packet<'_, M>, dice: &mut Dice) -> Verdict {
-        if dice.chance(self.per_mille) { Verdict::Duplicate } else { Verdict::Pass }
-    }
-}
-
-/// Some messages are held up, and overtaken by many.
-#[derive(Clone, Copy, Debug)]
-pub struct Straggling {
-    /// How many of a thousand.
-    pub per_mille: u32,
-    /// For at most this long.
-    pub max: Duration,
-}
-
-impl<M> Rule<M> for Straggling {
-    fn judge(&mut self, _: &Packet<'_, M>, dice: &mut Dice) -> Verdict {
-        if dice.chance(self.per_mille) {
-            Verdict::DeliverAfter(dice.span(Duration::ZERO, self.max))
-        } else {
-            Verdict::Pass
-        }
-    }
-}
-
-/// For a while nothing gets from one node to another. The other direction is another cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// From whom.
-    pub from: NodeId,
-    /// To whom.
-    pub to: NodeId,
-    /// The first moment.
-    pub since: Time,
-    /// The moment at which it is over.
-    pub until: Time,
-}
-
-impl<M> Rule<M> for Cut {
-    fn judge(&mut self, packet: &Packet<'_, M>, _: &mut Dice) -> Verdict {
-        let cut = packet.from == self.from && packet.to == self.to;
-        if cut && (self.since..self.until).contains(&packet.sent) {
-            Verdict::Drop
-        } else {
-            Verdict::Pass
-        }
     }
 }
 
@@ -226,19 +170,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_has_a_direction_and_an_end() {
+    fn what_is_held_may_come_later_but_not_earlier() {
         let mut network = Network::new(Dice::new(1));
-        network.fault(Cut {
-            from: NodeId::from_raw(1),
-            to: NodeId::from_raw(2),
-            since: Time::from_nanos(10),
-            until: Time::from_nanos(20),
-        });
-        let arrives = |network: &mut _, from, to, at| !judge(network, from, to, at).is_empty();
-        assert!(arrives(&mut network, 1, 2, 9));
-        assert!(!arrives(&mut network, 1, 2, 10));
-        assert!(arrives(&mut network, 2, 1, 10));
-        assert!(!arrives(&mut network, 1, 2, 19));
-        assert!(arrives(&mut network, 1, 2, 20));
+        let ms = Duration::from_millis;
+        network.ground(Latency { min: ms(5), max: ms(5) });
+        let until = Time::ZERO + ms(8);
+        network.fault(move |_: &Packet<'_, u8>, _: &mut Dice| Verdict::HoldUntil(until));
+        assert_eq!(judge(&mut network, 1, 2, 1_000_000), [ms(7)]);
+        assert_eq!(judge(&mut network, 1, 2, 6_000_000), [ms(5)]);
+        assert_eq!(judge(&mut network, 1, 2, 9_000_000), [ms(5)]);
+    }
+
+    #[test]
+    fn faults_are_counted_when_they_are_thrown() {
+        let mut network = Network::new(Dice::new(1));
+        network.ground(Latency { min: Duration::ZERO, max: Duration::ZERO });
+        network.fault(Duplication { per_mille: 1000 });
+        network.fault(Loss { per_mille: 500 });
+        let arrived: usize = (0..100).map(|_| judge(&mut network, 1, 2, 0).len()).sum();
+        let lost = network.tally().of(Fault::Loss);
+        network.heal();
+        judge(&mut network, 1, 2, 0);
+        assert_eq!(network.tally().of(Fault::Duplication), 100);
+        assert_eq!(lost + arrived as u64, 200);
     }
 }

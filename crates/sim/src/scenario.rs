@@ -6,7 +6,7 @@
 mod settings;
 mod weather;
 
-pub use weather::{Blackout, Outage, Pause, Weather};
+pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
     dice::Dice,
@@ -21,6 +21,7 @@ use roundelay_core::{
     node,
     time::Time,
     tokenring::{LockName, Mode, Wait},
+    view::MEMBERS_MAX,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,6 +95,20 @@ impl Parts {
     pub const ALL: Self = Self { lock: true, order: true, gossip: true };
 }
 
+/// Which scenarios are drawn: all of them, or only some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The parts that may take part; at least one.
+    pub parts: Parts,
+    /// How many nodes, if that is not left to chance: 1 to [`MEMBERS_MAX`].
+    pub nodes: Option<usize>,
+}
+
+impl Selection {
+    /// All of them.
+    pub const ALL: Self = Self { parts: Parts::ALL, nodes: None };
+}
+
 /// Which parts a node has, and how large the group is.
 struct Shape {
     group: bool,
@@ -111,13 +126,13 @@ struct Shape {
 impl Scenario {
     /// The scenario of this seed.
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, Parts::ALL)
+        Self::with(seed, Selection::ALL)
     }
 
-    /// The scenario of this seed without the parts that are not in `parts`.
-    pub fn with(seed: u64, parts: Parts) -> Self {
+    /// The scenario of this seed among those that are selected.
+    pub fn with(seed: u64, selection: Selection) -> Self {
         let mut dice = Dice::new(seed);
-        let shape = Shape::draw(&mut dice).without(parts);
+        let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
         let hours = Hours::draw(&mut dice, storm, shape.exodus.is_some());
@@ -191,20 +206,20 @@ impl Scenario {
 }
 
 impl Shape {
-    fn draw(dice: &mut Dice) -> Self {
-        let group = dice.chance(800);
-        let exodus = group && dice.chance(150);
-        let size_min = if exodus { 5 } else { 2 - u64::from(group) };
-        let size = dice.between(size_min, 7) as usize;
-        let exodus = exodus.then(|| {
-            let mut nodes: Vec<usize> = (0..size).collect();
-            dice.shuffle(&mut nodes);
-            nodes.truncate((size - 1) / 2);
-            nodes
-        });
-        let lock = exodus.is_some() || group && dice.chance(750);
-        let order = group && (!lock || dice.chance(700));
-        let gossip = !group || dice.chance(500);
+    fn draw(dice: &mut Dice, Selection { parts, nodes }: Selection) -> Self {
+        assert!(parts.lock || parts.order || parts.gossip, "a run needs something to run");
+        assert!(nodes.is_none_or(|nodes| (1..=MEMBERS_MAX).contains(&nodes)), "a group's size");
+        let group = (parts.lock || parts.order) && (!parts.gossip || dice.chance(800));
+        let many = nodes.is_none_or(|nodes| nodes >= EXODUS_MIN);
+        let exodus = group && parts.lock && many && dice.chance(150);
+        let size_min = if exodus { EXODUS_MIN } else { 2 - usize::from(group) };
+        let size = dice.between(size_min as u64, 7) as usize;
+        let size = nodes.unwrap_or(size);
+        let exodus = exodus.then(|| draw_leavers(dice, size));
+        let mut lock = group && (exodus.is_some() || dice.chance(750));
+        let order = group && parts.order && (!lock || dice.chance(700) || !parts.lock);
+        lock = group && parts.lock && (lock || !order);
+        let gossip = parts.gossip && (!group || dice.chance(500));
         // As long as a majority keeps its memory, there is never a second group.
         let minority = if dice.chance(100) { (size - 1) / 2 } else { 0 };
         Self {
@@ -217,14 +232,6 @@ impl Shape {
             crashes_max: if group { minority } else { size },
             exodus,
         }
-    }
-
-    fn without(mut self, parts: Parts) -> Self {
-        self.parts.lock &= parts.lock;
-        self.exodus = self.exodus.filter(|_| parts.lock);
-        self.parts.order &= parts.order;
-        self.parts.gossip &= parts.gossip;
-        self
     }
 
     fn ring(&self) -> Option<Vec<u16>> {
@@ -376,6 +383,17 @@ fn draw_leaves(
     storm
 }
 
+/// The fewest of whom two may leave.
+const EXODUS_MIN: usize = 5;
+
+/// As many as may leave; a majority stays.
+fn draw_leavers(dice: &mut Dice, size: usize) -> Vec<usize> {
+    let mut nodes: Vec<usize> = (0..size).collect();
+    dice.shuffle(&mut nodes);
+    nodes.truncate((size - 1) / 2);
+    nodes
+}
+
 /// As many members as may leave do so one shortly after the other, and with the first goes the home
 /// of many locks, whose tokens are with the next to go, while the others ask for them.
 fn draw_exodus(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Plan]) {
@@ -414,6 +432,7 @@ pub(crate) fn draw_life(dice: &mut Dice) -> Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Shape;
 
     #[test]
     fn a_seed_is_a_scenario() {
@@ -453,6 +472,20 @@ mod tests {
         assert!(some(|s| s.weather.loss > 0) && some(|s| s.weather.loss == 0));
         assert!(some(|s| !s.weather.blackouts.is_empty() && !s.weather.pauses.is_empty()));
         assert!(some(|s| !s.group && !s.weather.outages.is_empty()));
+        assert!(some(|s| s.weather.bursts.is_some()) && some(|s| s.weather.bursts.is_none()));
+        assert!(some(|s| !s.weather.jams.is_empty()) && some(|s| !s.weather.slow.is_empty()));
+        let splits = |what: fn(&Shape) -> bool| {
+            let mut splits = drawn.iter().flat_map(|s| &s.weather.splits);
+            splits.any(|split| what(&split.partition.shape))
+        };
+        assert!(splits(|shape| matches!(shape, Shape::Circle(nodes) if nodes.len() > 3)));
+        assert!(splits(|shape| matches!(shape, Shape::Islands(_))));
+        let ends = |what: fn(&Outage) -> bool| {
+            drawn.iter().filter(|s| s.group).any(|s| s.weather.outages.iter().any(what))
+        };
+        assert!(ends(|o| o.end == End::At) && ends(|o| o.end == End::BetweenEffects));
+        assert!(ends(|o| o.end == End::FailedSave));
+        assert!(ends(|o| o.keeps_disk) && ends(|o| !o.keeps_disk));
         assert!(drawn.iter().any(|s| s.group && s.ring.is_none()));
         assert!(drawn.iter().any(|s| !s.gossip_retains()));
         assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));

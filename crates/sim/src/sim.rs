@@ -2,15 +2,18 @@
 //!
 //! It keeps the contract of [`roundelay_core::protocol`] to the letter and uses the freedom that
 //! the contract leaves: messages overtake each other, timers fire late, hints about links come
-//! late or never, clocks differ, a node stops for a while and wakes with a full inbox.
+//! late or never, clocks differ, a node stops for a while and wakes with a full inbox, a machine
+//! loses its power between any two effects, a disk cannot save.
 
 mod clock;
+mod disk;
 mod hash;
 #[cfg(test)]
 mod tests;
 
 use crate::{
     dice::Dice,
+    fault::{Fault, Tally},
     network::{Network, Packet},
 };
 pub use clock::Clock;
@@ -20,13 +23,13 @@ use core::{
     mem,
     time::Duration,
 };
+pub use disk::Disk;
 pub use hash::TraceHasher;
 use roundelay_core::{
     id::NodeId,
     planted::Bug,
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
-    view::Record,
 };
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -63,10 +66,22 @@ pub struct Step<'a, P: Protocol> {
     pub node: NodeId,
     /// The input.
     pub input: InputOf<P>,
-    /// What the node asked for, in order; it has been done.
+    /// What the node asked for, in order; it has been done. (What would have followed after its
+    /// end has not, and is not here.)
     pub effects: &'a [EffectOf<P>],
     /// The node after the input.
     pub machine: &'a P,
+    /// What ended the node's life within this step, if anything did.
+    pub ended: Option<Doom>,
+}
+
+/// What ends a life in the middle of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// The next input that has several effects is cut off between two of them: no power.
+    BetweenEffects,
+    /// The next save fails. The node stops there and then: no later effect leaves it.
+    FailedSave,
 }
 
 /// A seeded, single-threaded simulation in virtual time.
@@ -82,6 +97,7 @@ pub struct Simulator<P: Protocol> {
     dice: Dice,
     steps: u64,
     hash: TraceHasher,
+    tally: Tally,
     effects: Vec<EffectOf<P>>,
     delays: Vec<Duration>,
 }
@@ -99,7 +115,9 @@ struct Slot<P: Protocol> {
     /// The timers that are set, each with the number of its event in the queue.
     timers: BTreeMap<P::Timer, u64>,
     /// What survives a restart.
-    disk: Option<Record>,
+    disk: Disk,
+    /// What ends this life, sooner or later.
+    doom: Option<Doom>,
 }
 
 #[derive(Debug)]
@@ -131,6 +149,8 @@ enum Happening<P: Protocol> {
     },
     /// A timer, which may have been set again or cancelled meanwhile.
     Timer(P::Timer),
+    /// The end of a sync of the disk.
+    Synced,
     Pause,
     Wake,
 }
@@ -149,6 +169,7 @@ impl<P: Protocol> Simulator<P> {
             dice,
             steps: 0,
             hash: TraceHasher::default(),
+            tally: Tally::default(),
             effects: Vec::new(),
             delays: Vec::new(),
         }
@@ -164,29 +185,65 @@ impl<P: Protocol> Simulator<P> {
             life: 0,
             state: State::Absent,
             timers: BTreeMap::new(),
-            disk: None,
+            disk: Disk::default(),
+            doom: None,
         };
         assert!(self.index.insert(id, self.nodes.len()).is_none(), "two nodes with one id");
         self.nodes.push(slot);
         self.input_at(start, id, Input::Start(None));
     }
 
-    /// Ends the life of a node: what is on its way to it is lost.
+    /// Ends the life of a node: what is on its way to it is lost. The machine goes on, and writes
+    /// to its disk what the process has left to it.
     pub fn stop(&mut self, node: NodeId) {
         let slot = &mut self.nodes[self.index[&node]];
         slot.state = State::Absent;
         slot.timers.clear();
         slot.life += 1;
+        slot.doom = None;
+    }
+
+    /// Ends the life of a node as a loss of power does: its disk keeps what was durable.
+    pub fn crash(&mut self, node: NodeId) {
+        self.stop(node);
+        self.nodes[self.index[&node]].disk.lose_power(&mut self.dice);
+        self.tally.count(Fault::Crash);
+    }
+
+    /// Lets the life of a node end in the middle of a step, as soon as one is fit for it.
+    pub fn doom(&mut self, node: NodeId, doom: Doom) {
+        self.nodes[self.index[&node]].doom = Some(doom);
+    }
+
+    /// Takes all faults away: of the network, and those that have not struck yet.
+    pub fn heal(&mut self) {
+        self.network.heal();
+        for slot in &mut self.nodes {
+            slot.doom = None;
+        }
     }
 
     /// Begins a new life of a stopped node, with its disk.
     pub fn restart(&mut self, node: NodeId, machine: P, start: Time) {
+        self.tally.count(Fault::RestartWithDisk);
+        self.begin_life(node, machine, start);
+    }
+
+    /// Begins a new life of a stopped node on a new machine, without its disk.
+    pub fn restart_without_disk(&mut self, node: NodeId, machine: P, start: Time) {
+        self.tally.count(Fault::RestartWithoutDisk);
+        self.nodes[self.index[&node]].disk = Disk::default();
+        self.begin_life(node, machine, start);
+    }
+
+    fn begin_life(&mut self, node: NodeId, machine: P, start: Time) {
         let rng = self.dice.rng();
         let slot = &mut self.nodes[self.index[&node]];
         assert!(matches!(slot.state, State::Absent), "a node has one life at a time");
         slot.machine = machine;
         slot.rng = rng;
-        let record = slot.disk.clone();
+        slot.disk.open();
+        let record = slot.disk.record().cloned();
         self.input_at(start, node, Input::Start(record));
     }
 
@@ -251,6 +308,18 @@ impl<P: Protocol> Simulator<P> {
         self.hash.finish()
     }
 
+    /// How often each kind of fault was thrown.
+    pub fn tally(&self) -> Tally {
+        let mut tally = self.tally;
+        tally.add(self.network.tally());
+        tally
+    }
+
+    /// The disk of a node.
+    pub fn disk(&self, node: NodeId) -> &Disk {
+        &self.nodes[self.index[&node]].disk
+    }
+
     /// The network, to change its rules.
     pub fn network(&mut self) -> &mut Network<P::Message> {
         &mut self.network
@@ -301,6 +370,7 @@ impl<P: Protocol> Simulator<P> {
             }
             (State::Running, Happening::Pause) => {
                 slot.state = State::Paused(Vec::new());
+                self.tally.count(Fault::Pause);
                 return None;
             }
             (State::Running, _) => {}
@@ -313,6 +383,11 @@ impl<P: Protocol> Simulator<P> {
             Happening::Timer(timer) if slot.timers.get(&timer) == Some(&event.number) => {
                 slot.timers.remove(&timer);
                 Some(Input::Timer(timer))
+            }
+            Happening::Synced => {
+                let up_to = slot.disk.end_sync();
+                self.sync(event.node);
+                Some(Input::Appended(up_to))
             }
             Happening::Timer(_) | Happening::Pause | Happening::Wake => None,
         }
@@ -341,13 +416,43 @@ impl<P: Protocol> Simulator<P> {
         let now = slot.clock.shows(self.now);
         let cx = Context::new(now, &mut slot.rng, &mut effects);
         slot.machine.handle(input.clone(), &mut cx.planting(self.settings.planted));
+        let ended = self.perform_effects(node, &mut effects);
         (self.now.as_nanos(), node, &input, &effects).hash(&mut self.hash);
-        for effect in &effects {
-            self.perform_effect(node, effect);
-        }
         self.effects = effects;
         let machine = &self.nodes[node].machine;
-        Step { time: self.now, node: id, input, effects: &self.effects, machine }
+        Step { time: self.now, node: id, input, effects: &self.effects, machine, ended }
+    }
+
+    /// Performs effects in their order, all of them or as many as are done before the node's end.
+    fn perform_effects(&mut self, node: usize, effects: &mut Vec<EffectOf<P>>) -> Option<Doom> {
+        let end = self.nodes[node].doom.and_then(|doom| self.end_within(effects, doom));
+        if let Some((_, len)) = end {
+            effects.truncate(len);
+        }
+        for effect in &*effects {
+            self.perform_effect(node, effect);
+        }
+        let (doom, _) = end?;
+        self.tally.count(match doom {
+            Doom::BetweenEffects => Fault::CrashBetweenEffects,
+            Doom::FailedSave => Fault::FailedSave,
+        });
+        let id = self.nodes[node].id;
+        match doom {
+            Doom::BetweenEffects => self.crash(id),
+            Doom::FailedSave => self.stop(id),
+        }
+        Some(doom)
+    }
+
+    /// How many of these effects are performed by a node that this doom awaits, if it strikes now.
+    fn end_within(&mut self, effects: &[EffectOf<P>], doom: Doom) -> Option<(Doom, usize)> {
+        let len = match doom {
+            Doom::BetweenEffects if effects.len() < 2 => return None,
+            Doom::BetweenEffects => 1 + self.dice.index(effects.len() - 1),
+            Doom::FailedSave => effects.iter().position(|e| matches!(e, Effect::Save(_)))?,
+        };
+        Some((doom, len))
     }
 
     fn perform_effect(&mut self, node: usize, effect: &EffectOf<P>) {
@@ -370,13 +475,20 @@ impl<P: Protocol> Simulator<P> {
             Effect::CancelTimer(timer) => {
                 self.nodes[node].timers.remove(timer);
             }
-            Effect::Save(record) => self.nodes[node].disk = Some(record.clone()),
+            Effect::Save(record) => self.nodes[node].disk.save(record.clone()),
             Effect::Append(entry) => {
-                let wait = self.dice.span(Duration::from_nanos(1), self.settings.append_max);
-                let input = Happening::Input(Input::Appended(entry.number));
-                self.schedule(self.now + wait, node, input);
+                self.nodes[node].disk.append(entry.clone());
+                self.sync(node);
             }
             Effect::Emit(_) => {}
+        }
+    }
+
+    /// Begins a sync of a node's disk if there is something to write and none is under way.
+    fn sync(&mut self, node: usize) {
+        if self.nodes[node].disk.begin_sync() {
+            let wait = self.dice.span(Duration::from_nanos(1), self.settings.append_max);
+            self.schedule(self.now + wait, node, Happening::Synced);
         }
     }
 

@@ -5,10 +5,12 @@
 
 use crate::{
     dice::Dice,
+    fault::Tally,
     goal::{Counts, Goals, is_background},
     invariant::{Invariants, Seen, Violation, Who},
-    scenario::{NodePlan, Scenario, draw_life},
-    sim::{Simulator, Step},
+    network::Partition,
+    scenario::{End, NodePlan, Outage, Scenario, Split, draw_life},
+    sim::{Doom, Simulator, Step},
     subject::Subject,
     work::{Agenda, Application, Plan},
 };
@@ -45,6 +47,8 @@ pub struct Report {
     pub healing: Duration,
     /// What was done.
     pub counts: Counts,
+    /// What went wrong on purpose.
+    pub faults: Tally,
 }
 
 /// What is wrong with a run.
@@ -70,6 +74,37 @@ pub enum Failure {
     },
     /// The run does not come to an end.
     Busy,
+    /// An assertion of the code under test does not hold.
+    Panic {
+        /// Where: file, line and column.
+        place: String,
+        /// What it says.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// The promise that is broken: equal for equal kinds of failures.
+    pub fn promise(&self) -> &str {
+        match self {
+            Self::Violation { violation, .. } => violation.invariant,
+            Self::Unreached(_) => "goals",
+            Self::Restless { .. } => "silence",
+            Self::Busy => "end",
+            Self::Panic { place, .. } => place,
+        }
+    }
+
+    /// Where it was given.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::Violation { violation, .. } => violation.source,
+            Self::Unreached(_) => "after the storm, everything is reached",
+            Self::Restless { .. } => "docs/protocols: a group that has nothing to do falls silent",
+            Self::Busy => "crates/core/src/protocol.rs, 6: one call does bounded work",
+            Self::Panic { .. } => "crates/core/src/protocol.rs, 5: a core cannot fail",
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -88,6 +123,7 @@ impl fmt::Display for Failure {
                 write!(f, "all is done, but at {time:?} {name} still sends {message}")
             }
             Self::Busy => write!(f, "no end after {STEPS_MAX} steps"),
+            Self::Panic { place, message } => write!(f, "panics at {place}: {message}"),
         }
     }
 }
@@ -100,7 +136,7 @@ pub fn run<P: Subject>(
     let mut storm = Storm::<P>::new(scenario);
     let healed = Time::ZERO + scenario.storm;
     storm.advance(healed, watch)?;
-    storm.sim.network().heal();
+    storm.sim.heal();
     let (calm, healing) = storm.reach(watch)?;
     let settled = calm + if scenario.gossip_retains() { SETTLE } else { FORGET };
     storm.advance(settled, watch)?;
@@ -112,6 +148,7 @@ pub fn run<P: Subject>(
         time: storm.sim.now().since(Time::ZERO),
         healing,
         counts: *storm.goals.counts(),
+        faults: storm.sim.tally(),
     })
 }
 
@@ -137,10 +174,12 @@ struct Storm<'a, P: Subject> {
 /// What happens to nodes from outside.
 #[derive(Clone, Copy, Debug)]
 enum Control {
-    /// The process is gone.
+    /// A process is over.
     Stop(NodeId),
+    /// A node crashes, now or soon.
+    Crash(Outage),
     /// A new life of it begins.
-    Restart(NodeId),
+    Restart(Outage),
     /// A peer notices that it is gone.
     Notice { peer: NodeId, gone: NodeId },
 }
@@ -192,13 +231,28 @@ impl<'a, P: Subject> Storm<'a, P> {
                 self.hint(at, blackout.cut.from, Input::LinkUp(blackout.cut.to));
             }
         }
+        for split in &weather.splits {
+            self.plan_hints(split);
+        }
         for pause in &weather.pauses {
             self.planned_until = self.planned_until.max(pause.at + pause.span);
             self.sim.pause_at(pause.at, pause.node, pause.span);
         }
         for outage in &weather.outages {
-            self.control(outage.at, Control::Stop(outage.node));
-            self.control(outage.back, Control::Restart(outage.node));
+            self.control(outage.at, Control::Crash(*outage));
+        }
+    }
+
+    /// Tells the nodes of a partition, if they are told.
+    fn plan_hints(&mut self, split: &Split) {
+        let Some(lag) = split.told else { return };
+        let Partition { shape, since, until } = &split.partition;
+        let nodes = self.scenario.nodes.iter().map(NodePlan::id);
+        for (from, to) in nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to))) {
+            if from != to && shape.separates(from, to) {
+                self.hint(*since + lag, from, Input::LinkDown(to));
+                self.hint(*until + lag, from, Input::LinkUp(to));
+            }
         }
     }
 
@@ -273,9 +327,13 @@ impl<'a, P: Subject> Storm<'a, P> {
         {
             return Err(Failure::Restless { time: step.time, name: name(), message });
         }
-        let application = self.applications.get_mut(&node).expect("one for each node");
-        let aftermath = react(application, &step);
-        self.follow(node, aftermath);
+        if step.ended.is_some() {
+            self.on_end_in_step(node);
+        } else {
+            let application = self.applications.get_mut(&node).expect("one for each node");
+            let aftermath = react(application, &step);
+            self.follow(node, aftermath);
+        }
         if self.sim.steps() > STEPS_MAX { Err(Failure::Busy) } else { Ok(true) }
     }
 
@@ -299,27 +357,49 @@ impl<'a, P: Subject> Storm<'a, P> {
         let now = self.sim.now();
         match control {
             Control::Stop(node) => {
-                self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
                 self.sim.stop(node);
-                for peer in others(self.scenario, node) {
-                    // A machine that is gone does not close its links: somebody has to notice.
-                    let late = Duration::from_millis(self.dice.pick(&[1, 100, 3000]));
-                    let at = now + self.dice.span(Duration::ZERO, late);
-                    self.control(at, Control::Notice { peer, gone: node });
-                }
+                self.on_end(node);
             }
+            Control::Crash(outage) => match outage.end {
+                End::At => {
+                    self.sim.crash(outage.node);
+                    self.on_end(outage.node);
+                    self.control(now + outage.span, Control::Restart(outage));
+                }
+                End::BetweenEffects => self.sim.doom(outage.node, Doom::BetweenEffects),
+                End::FailedSave => self.sim.doom(outage.node, Doom::FailedSave),
+            },
             Control::Notice { peer, gone } => {
                 // Too late, if it is back: then the new link has told of the old one's end.
                 if !self.sim.runs(gone) {
                     self.sim.input_at(now, peer, Input::LinkDown(gone));
                 }
             }
-            Control::Restart(node) => self.restart(node),
+            Control::Restart(outage) => self.restart(outage),
         }
     }
 
-    fn restart(&mut self, node: NodeId) {
+    /// The life of a node is over.
+    fn on_end(&mut self, node: NodeId) {
         let now = self.sim.now();
+        self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
+        for peer in others(self.scenario, node) {
+            // A machine that is gone does not close its links: somebody has to notice.
+            let late = Duration::from_millis(self.dice.pick(&[1, 100, 3000]));
+            let at = now + self.dice.span(Duration::ZERO, late);
+            self.control(at, Control::Notice { peer, gone: node });
+        }
+    }
+
+    fn on_end_in_step(&mut self, node: NodeId) {
+        self.on_end(node);
+        let mut outages = self.scenario.weather.outages.iter();
+        let outage = outages.find(|outage| outage.node == node).expect("only these were doomed");
+        self.control(self.sim.now() + outage.span, Control::Restart(*outage));
+    }
+
+    fn restart(&mut self, outage: Outage) {
+        let (now, node) = (self.sim.now(), outage.node);
         let mut nodes = self.scenario.nodes.iter();
         let mut config =
             nodes.find(|plan| plan.id() == node).expect("a node of the scenario").config.clone();
@@ -334,7 +414,11 @@ impl<'a, P: Subject> Storm<'a, P> {
         self.came_back.insert(node);
         let plan = Plan::after_crash(&mut self.dice);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
-        self.sim.restart(node, P::new(config), now);
+        if outage.keeps_disk {
+            self.sim.restart(node, P::new(config), now);
+        } else {
+            self.sim.restart_without_disk(node, P::new(config), now);
+        }
     }
 
     /// Tells a node that has just started, and all others, of the links between them.

@@ -41,6 +41,9 @@ pub fn lines<P: Subject>(scenario: &Scenario, step: &Step<'_, P>) -> String {
             Effect::Append(entry) => write!(lines, "   = append {}", entry.number),
         };
     }
+    if let Some(doom) = step.ended {
+        let _ = write!(lines, "\n            {node}   x {doom:?}");
+    }
     lines
 }
 

@@ -10,9 +10,10 @@
 
 use roundelay_core::node::Node;
 use roundelay_sim::{
-    Scenario,
+    Fault, Scenario, attempt,
+    fault::Tally,
     goal::Counts,
-    scenario::Parts,
+    scenario::{Parts, Selection},
     storm::{self, Report},
     trace,
 };
@@ -20,7 +21,6 @@ use std::{
     env,
     fmt::Display,
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
     str::FromStr,
     sync::{
         Mutex,
@@ -38,7 +38,7 @@ fn thousand_seeds() {
     let seeds = seeds_to_run();
     let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
-    let total = Mutex::new((Counts::default(), 0_u64));
+    let total = Mutex::new((Counts::default(), Tally::default(), 0_u64));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -51,7 +51,8 @@ fn thousand_seeds() {
                         Ok(report) => {
                             let mut total = total.lock().unwrap();
                             total.0.add(&report.counts);
-                            total.1 += report.steps;
+                            total.1.add(&report.faults);
+                            total.2 += report.steps;
                         }
                         Err(reason) => failures.lock().unwrap().push((seed, reason)),
                     }
@@ -64,11 +65,12 @@ fn thousand_seeds() {
     for (seed, reason) in &failures {
         println!("seed {seed}: {reason}\n  {}", command(*seed));
     }
-    let (counts, steps) = total.into_inner().unwrap();
-    println!("{seeds:?}: {steps} steps, {counts:?}");
+    let (counts, faults, steps) = total.into_inner().unwrap();
+    println!("{seeds:?}: {steps} steps, {counts:?}\n{faults:?}");
     assert!(failures.is_empty(), "{} seeds failed, the first: {:?}", failures.len(), failures[0]);
     if seeds.end - seeds.start >= 1000 {
         assert_exercised(&counts, parts());
+        assert_thrown(&faults);
     }
 }
 
@@ -76,7 +78,7 @@ fn thousand_seeds() {
 #[test]
 fn one_seed() {
     let seed = from_env("SEED");
-    let scenario = Scenario::with(seed.unwrap_or(1), parts());
+    let scenario = Scenario::with(seed.unwrap_or(1), selection());
     if seed.is_some() {
         println!("{}", trace::heading(&scenario));
         match storm::run::<Node>(&scenario, &mut |step| {
@@ -92,18 +94,8 @@ fn one_seed() {
 }
 
 fn run(seed: u64) -> Result<Report, String> {
-    let scenario = Scenario::with(seed, parts());
-    // An assertion in a core is a failure of the seed like any other.
-    let run = AssertUnwindSafe(|| storm::run::<Node>(&scenario, &mut |_| ()));
-    match catch_unwind(run) {
-        Ok(Ok(report)) => Ok(report),
-        Ok(Err(failure)) => Err(failure.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("panics: {}", text.unwrap_or("without a word")))
-        }
-    }
+    let scenario = Scenario::with(seed, selection());
+    attempt::<Node>(&scenario, &mut |_| ()).map_err(|failure| failure.to_string())
 }
 
 /// A thousand runs in which something never happened would prove nothing about it.
@@ -131,11 +123,31 @@ fn assert_exercised(counts: &Counts, parts: Parts) {
     }
 }
 
+/// Nor would runs without the faults prove anything about them.
+fn assert_thrown(faults: &Tally) {
+    for fault in Fault::ALL {
+        let least = match fault {
+            Fault::Crash | Fault::RestartWithDisk | Fault::RestartWithoutDisk => 20,
+            Fault::CrashBetweenEffects => 20,
+            // Only while a group is founded that can lose a member.
+            Fault::FailedSave => 5,
+            Fault::Pause => 500,
+            _ => 300,
+        };
+        let count = faults.of(fault);
+        assert!(count >= least, "only {count} times {fault:?} in all these runs");
+    }
+}
+
 fn seeds_to_run() -> Range<u64> {
     let Some(text) = from_env::<String>("SEEDS") else { return 0..1000 };
     let (start, end) = text.split_once("..").expect("SEEDS is a range such as 0..1000");
     let number = |text: &str| text.parse().expect("SEEDS has numbers");
     number(start)..number(end)
+}
+
+fn selection() -> Selection {
+    Selection { parts: parts(), nodes: None }
 }
 
 fn parts() -> Parts {

@@ -4,7 +4,7 @@
 use super::{
     Event, Gossip, Have, Message, NEIGHBORS_MAX, Neighbors, Origin, Strategy, Timer, runs::Runs,
 };
-use crate::{id::NodeId, protocol::Context, time::Time};
+use crate::{id::NodeId, planted::Bug, protocol::Context, time::Time};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
@@ -192,7 +192,7 @@ impl Gossip {
     pub(super) fn on_hash(&mut self, from: NodeId, hash: u64, cx: &mut Context<'_, Self>) {
         if hash == self.store.hash() {
             self.store.confirm_all();
-        } else {
+        } else if !cx.has(Bug::IgnoresHashes) {
             self.send_all(from, cx);
         }
     }
@@ -276,7 +276,13 @@ impl Gossip {
         cx: &mut Context<'_, Self>,
     ) {
         let (mut part, mut entries) = (Vec::new(), 0);
-        for have in haves {
+        for mut have in haves {
+            if cx.has(Bug::DigestsHideGaps) {
+                have.up_to = have.beyond.last().map_or(have.up_to, |(_, last)| last + 1);
+            }
+            if cx.has(Bug::DigestsHideGaps) || cx.has(Bug::DigestsEndAtGaps) {
+                have.beyond.clear();
+            }
             let size = 1 + have.beyond.len();
             if entries > 0 && entries + size > DIGEST_ENTRIES {
                 let have = core::mem::take(&mut part);

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     id::{Name, NodeId},
+    planted::Bug,
     protocol::Context,
 };
 use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
@@ -74,7 +75,9 @@ impl Gossip {
                 self.set_eager(peer, true);
                 cx.send(peer, Message::Graft);
             }
-            cx.send(peer, Message::Want(question.ranges));
+            if !cx.has(Bug::NeverAsks) {
+                cx.send(peer, Message::Want(question.ranges));
+            }
         }
         self.arm_want(cx);
     }
@@ -173,6 +176,7 @@ impl Gossip {
                     break 'ranges;
                 }
                 match found {
+                    Ok(kept) if kept.rumor.sequence == 0 && cx.has(Bug::RecordsStayAtHome) => {}
                     Ok(kept) => {
                         if kept.rumor.sequence == 0
                             && let Some(neighbor) = self.neighbors.get_mut(&from)

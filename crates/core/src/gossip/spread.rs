@@ -3,6 +3,7 @@
 use super::{Content, Gossip, Message, Neighbor, Origin, Rumor, Strategy, Timer, neighbors::send};
 use crate::{
     id::{NodeId, mix64},
+    planted::Bug,
     protocol::Context,
     time::Time,
 };
@@ -297,6 +298,9 @@ impl Gossip {
         let Some(record) = self.store.kept(origin, 0).map(|kept| pass_on(&kept.rumor)) else {
             return;
         };
+        if cx.has(Bug::RecordsStayAtHome) {
+            return;
+        }
         let neighbors = &mut self.neighbors;
         let mut lacks = |peer: &NodeId| {
             neighbors

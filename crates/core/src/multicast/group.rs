@@ -162,7 +162,8 @@ impl Group {
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
         while self.phase.takes_part() {
             self.deliver(cx);
-            self.window.release(self.stable().min(self.streams[self.me].delivered()));
+            let stable = if cx.has(Bug::ReleasesEarly) { u64::MAX } else { self.stable() };
+            self.window.release(stable.min(self.streams[self.me].delivered()));
             let Some((ticket, payload)) = self.window.unpark() else { break };
             self.transmit(ticket, payload, cx);
         }
@@ -171,11 +172,12 @@ impl Group {
     }
 
     pub(super) fn on_send(&mut self, ticket: Ticket, payload: Bytes, cx: &mut Cx<'_>) {
+        let overtakes = cx.has(Bug::OvertakesParked) && self.window.has_room(payload.len());
         let refusal = if self.phase != Phase::Member {
             Some(Refusal::Leaving)
         } else if payload.len() > self.config.message_bytes_max {
             Some(Refusal::TooLarge)
-        } else if !self.window.is_open() {
+        } else if !self.window.is_open() && !overtakes {
             Some(Refusal::WindowFull)
         } else {
             None
@@ -211,7 +213,7 @@ impl Group {
             }
             Body::LeftAck { member } => self.on_left_ack(from, usize::from(member)),
             // Who has taken leave is frozen: what it has told is final.
-            _ if !self.phase.takes_part() => true,
+            _ if !self.phase.takes_part() && !cx.has(Bug::ReceivesFrozen) => true,
             Body::Data { sequence, time, index, count, payload } => {
                 self.on_data(from, Piece { sequence, time, index, count, payload }, cx)
             }
@@ -336,8 +338,8 @@ impl Group {
         time > self.clock.saturating_add(CLOCK_LEAP_MAX) // T6
     }
 
-    fn transmit(&mut self, ticket: Ticket, payload: Bytes, cx: &mut Cx<'_>) {
-        self.clock += 1; // T2: only messages tick the clock.
+    pub(super) fn transmit(&mut self, ticket: Ticket, payload: Bytes, cx: &mut Cx<'_>) {
+        self.clock += u64::from(!cx.has(Bug::SendsWithoutTick)); // T2: only messages tick it.
         self.passed = self.clock;
         self.tickets.push_back(ticket);
         self.undelivered += 1;
@@ -351,7 +353,7 @@ impl Group {
     }
 
     fn on_data(&mut self, from: usize, piece: Piece, cx: &mut Cx<'_>) -> bool {
-        let time = piece.time;
+        let (sequence, time) = (piece.sequence, piece.time);
         if self.is_absurd(time) {
             return false;
         }
@@ -365,6 +367,9 @@ impl Group {
             Outcome::Duplicate => self.owe_reply(from, cx),
             Outcome::Early => {
                 self.expect_more(cx);
+                if cx.has(Bug::HeaderIsReceipt) {
+                    self.advertised[from] = sequence;
+                }
                 if self.streams[from].has_hole() {
                     self.arm_flush(cx);
                 }
@@ -377,7 +382,7 @@ impl Group {
                 self.arm_flush(cx);
             }
         }
-        self.clock = self.clock.max(time);
+        self.pass(time, cx);
         true
     }
 
@@ -397,13 +402,28 @@ impl Group {
         if !self.streams[from].hear(time, after) {
             return false;
         }
-        self.clock = self.clock.max(time); // T2: and no tick.
+        self.pass(time, cx);
+        if cx.has(Bug::FramesTick) {
+            self.clock += 1;
+            self.heard = self.clock;
+            self.arm_flush(cx);
+        }
+        if cx.has(Bug::AnswersIdleFrames) {
+            self.owe_reply(from, cx);
+        }
         self.receipts.raise(from, from, after);
         self.merge(from, received, cx);
         if self.streams[from].has_gap() {
             self.expect_more(cx);
         }
         true
+    }
+
+    /// T2: whatever comes in takes the maximum, and does not tick.
+    fn pass(&mut self, time: u64, cx: &Cx<'_>) {
+        if !cx.has(Bug::ClockStaysBehind) {
+            self.clock = self.clock.max(time);
+        }
     }
 
     /// Whether a member can have received this (T2).
@@ -418,7 +438,8 @@ impl Group {
     /// Takes the absolute vector of a member (T2).
     pub(super) fn merge(&mut self, member: usize, received: &[u64], cx: &mut Cx<'_>) {
         for (sender, received) in received.iter().enumerate() {
-            if self.receipts.raise(member, sender, *received) && sender == self.me {
+            let add = if cx.has(Bug::VectorsAdd) { self.receipts.of(member, sender) } else { 0 };
+            if self.receipts.raise(member, sender, add + received) && sender == self.me {
                 self.on_acknowledged(member, cx);
             }
         }
@@ -427,17 +448,30 @@ impl Group {
     /// Delivers whatever the three conditions allow.
     fn deliver(&mut self, cx: &mut Cx<'_>) {
         let others = self.streams.iter().enumerate().filter(|(member, _)| *member != self.me);
-        let heard = others.map(|(_, stream)| stream.counted()).min().unwrap_or(u64::MAX);
+        let waits = cx.has(Bug::WaitsForLeavers);
+        let counted = |stream: &Stream| if waits { stream.clock() } else { stream.counted() };
+        let heard = others.map(|(_, stream)| counted(stream)).min().unwrap_or(u64::MAX);
+        let majority = self.needed(cx);
         // (a) the smallest, (b) nothing smaller can come (T1), (c) a majority has it (T3).
         while let Some((sequence, time, sender)) = self.head() {
-            let received = self.receipts.holders(sender, sequence) >= self.majority;
-            let received = received || cx.has(Bug::NoMajority);
-            if self.is_paused() || time > heard || !received {
+            let received = self.receipts.holders(sender, sequence) >= majority;
+            let passed = time <= heard || cx.has(Bug::NoClocks);
+            if self.is_paused() || !passed || !received {
                 return self.note_waiting((sequence, time, sender), cx.now());
             }
             self.deliver_from(sender, sequence, cx);
         }
         self.waiting = None;
+    }
+
+    /// How many members must have what is delivered: (c).
+    fn needed(&self, cx: &Cx<'_>) -> usize {
+        match self.members.len() {
+            _ if cx.has(Bug::NoMajority) => 0,
+            _ if cx.has(Bug::MajorityOfPresent) => self.audience.len().div_ceil(2) + 1,
+            all if cx.has(Bug::HalfIsMajority) => all.div_ceil(2),
+            _ => self.majority,
+        }
     }
 
     fn deliver_from(&mut self, sender: usize, sequence: u64, cx: &mut Cx<'_>) {

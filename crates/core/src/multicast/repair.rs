@@ -7,7 +7,7 @@ use super::{
     stream::Stream,
     window::pieces,
 };
-use crate::{id::NodeId, time::Time};
+use crate::{id::NodeId, planted::Bug, time::Time};
 use alloc::{vec, vec::Vec};
 
 /// How many messages, and how many bytes, are sent again at once to one member.
@@ -185,6 +185,10 @@ impl Group {
         (progress.next, progress.target) = (first, target);
         progress.until = now + repeat * (1 << progress.doublings);
         progress.doublings = DOUBLINGS_MAX.min(progress.doublings + 1);
+        let anew = self.window.range(first, target).find(|_| cx.has(Bug::ResendsAnew));
+        if let Some((_, payload)) = anew.map(|(sequence, own)| (sequence, own.payload.clone())) {
+            return self.transmit(0, payload, cx);
+        }
         self.resend_next(member, cx);
     }
 
@@ -201,7 +205,8 @@ impl Group {
     fn resend(&mut self, member: usize, first: u64, last: u64, cx: &mut Cx<'_>) -> u64 {
         let mut next = first;
         let mut bytes = 0;
-        for (sequence, own) in self.window.range(first, last).take(RESEND_MESSAGES_MAX) {
+        let most = if cx.has(Bug::NeverResends) { 0 } else { RESEND_MESSAGES_MAX };
+        for (sequence, own) in self.window.range(first, last).take(most) {
             // One message may always go, whatever its size.
             if bytes > 0 && bytes + own.payload.len() > RESEND_BYTES_MAX {
                 break;

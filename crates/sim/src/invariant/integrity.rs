@@ -10,11 +10,13 @@ use roundelay_core::{
 use std::collections::BTreeMap;
 
 /// No message is delivered twice, none that was not sent or was refused, and those of one sender
-/// come in the order in which they were sent, without gaps.
+/// come in the order in which they were sent, without gaps. The sender is told so once, when it is
+/// delivered there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Integrity {
     sent: BTreeMap<NodeId, Accepted>,
     delivered: BTreeMap<(Who, NodeId), u64>,
+    answered: BTreeMap<Who, u64>,
 }
 
 impl Invariant for Integrity {
@@ -40,7 +42,8 @@ impl Invariant for Integrity {
                 Event::Refused { ticket, .. } => {
                     self.sent.entry(who.node).or_default().refuse(*ticket)
                 }
-                Event::Sent { .. } | Event::MemberLeft(_) | Event::LeaveDone => Ok(()),
+                Event::Sent { ticket, .. } => self.on_sent(who, *ticket),
+                Event::MemberLeft(_) | Event::LeaveDone => Ok(()),
             },
             _ => Ok(()),
         }
@@ -58,6 +61,18 @@ impl Integrity {
         match self.sent.get(sender) {
             None => Err(format!("{sender} never sent anything")),
             Some(sent) => sent.expect(*sequence, payload),
+        }
+    }
+
+    fn on_sent(&mut self, who: Who, ticket: u64) -> Result<(), String> {
+        let delivered = self.delivered.get(&(who, who.node)).copied().unwrap_or(0);
+        let answered = self.answered.entry(who).or_default();
+        let sent = self.sent.get(&who.node).and_then(|sent| sent.ticket(delivered));
+        if sent == Some(ticket) && delivered == *answered + 1 {
+            *answered = delivered;
+            Ok(())
+        } else {
+            Err(format!("ticket {ticket} is said to be sent, {answered} were, {sent:?} was last"))
         }
     }
 }
@@ -111,6 +126,21 @@ mod tests {
     fn a_message_before_an_earlier_one_of_its_sender_is_found() {
         let history = [(1, sends(1, "x")), (1, sends(2, "y")), (2, delivers(1, 2, 1, 2, "y"))];
         breaks(&mut Integrity::default(), &history, "delivered after 0");
+    }
+
+    #[test]
+    fn a_wrong_a_second_and_a_missing_answer_are_found() {
+        let sent = |ticket| (1, order_event(Event::Sent { ticket, position: 1 }));
+        let first = [(1, sends(7, "x")), (1, sends(8, "y")), (1, delivers(1, 1, 1, 1, "x"))];
+        let and = |more: &[(u64, Line)]| -> Vec<(u64, Line)> {
+            first.iter().chain(more).cloned().collect()
+        };
+        holds(&mut Integrity::default(), &and(&[sent(7)]));
+        breaks(&mut Integrity::default(), &and(&[sent(8)]), "Some(7) was last");
+        breaks(&mut Integrity::default(), &and(&[sent(7), sent(7)]), "1 were");
+        let late = [(1, delivers(2, 2, 1, 2, "y")), sent(8)];
+        breaks(&mut Integrity::default(), &and(&late), "0 were");
+        breaks(&mut Integrity::default(), &[sent(7)], "None was last");
     }
 
     #[test]

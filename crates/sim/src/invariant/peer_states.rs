@@ -17,8 +17,8 @@ pub struct PeerStates {
     peers: BTreeMap<(Who, NodeId), Peer>,
     /// Those that are suspect.
     suspects: BTreeSet<(Who, NodeId)>,
-    /// The suspect that was heard in this step: by its end it has to be up.
-    heard: Option<(Who, NodeId)>,
+    /// The suspects that were heard in the last step of a life: by its end they have to be up.
+    heard: BTreeMap<Who, NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ impl Invariant for PeerStates {
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Input(input) => {
-                let result = self.on_end_of_step();
+                let result = self.on_end_of_step(who);
                 self.on_input(who, input);
                 result
             }
@@ -64,19 +64,18 @@ impl PeerStates {
                 let peer = self.peers.entry((who, *from)).or_default();
                 (peer.link, peer.goodbye) = (false, true);
             }
-            Input::Message { from, .. } => {
-                let suspect = self.suspects.contains(&(who, *from));
-                self.heard = suspect.then_some((who, *from));
+            Input::Message { from, .. } if self.suspects.contains(&(who, *from)) => {
+                self.heard.insert(who, *from);
             }
             _ => {}
         }
     }
 
-    fn on_end_of_step(&mut self) -> Result<(), String> {
-        match self.heard.take() {
-            Some(suspect) if self.suspects.contains(&suspect) => {
-                let (Who { node, .. }, from) = suspect;
-                Err(format!("{node} has heard {from}, and does not take its suspicion back"))
+    /// The step before is over: nothing cut it off, for this life goes on.
+    fn on_end_of_step(&mut self, who: Who) -> Result<(), String> {
+        match self.heard.remove(&who) {
+            Some(from) if self.suspects.contains(&(who, from)) => {
+                Err(format!("has heard {from}, and does not take its suspicion back"))
             }
             _ => Ok(()),
         }

@@ -104,30 +104,35 @@ pub(crate) fn founding_to(to: u64, message: founding::Message) -> Line {
     Line::Effect(Effect::Send { to: To::One(id(to)), message })
 }
 
-fn view(mode: tokenring::Mode) -> View {
+fn view_of(n: u64, mode: tokenring::Mode) -> View {
     let member = |n| Member { id: id(n), name: name(n), life: Life(1), incarnation: 1 };
-    let (members, ring) = ((1..=3).map(member).collect(), [0, 1, 2].into());
+    let (members, ring) = ((1..=n).map(member).collect(), (0..n as u16).collect());
     View { number: 1, members, ring, mode }
 }
 
-fn installs(mode: tokenring::Mode) -> Line {
-    let event = founding::Event::Installed { view: view(mode), founder: 0 };
+fn installs(view: View) -> Line {
+    let event = founding::Event::Installed { view, founder: 0 };
     Line::Effect(Effect::Emit(node::Event::Founding(event)))
 }
 
 /// Installs a view of nodes 1 to 3.
 pub(crate) fn installed() -> Line {
-    installs(tokenring::Mode::Rest)
+    installed_among(3)
+}
+
+/// Installs a view of nodes 1 to `n`.
+pub(crate) fn installed_among(n: u64) -> Line {
+    installs(view_of(n, tokenring::Mode::Rest))
 }
 
 /// Becomes active in a view of nodes 1 to 3, that of run 1.
 pub(crate) fn active() -> Line {
-    Line::Effect(Effect::Save(Record { run: 1, view: view(tokenring::Mode::Rest) }))
+    Line::Effect(Effect::Save(Record { run: 1, view: view_of(3, tokenring::Mode::Rest) }))
 }
 
 /// Node `n` becomes active in a view of nodes 1 to 3 and installs it.
 pub(crate) fn uses_view(n: u64, mode: tokenring::Mode) -> Vec<(u64, Line)> {
-    vec![(n, active()), (n, installs(mode))]
+    vec![(n, active()), (n, installs(view_of(3, mode)))]
 }
 
 /// Node `n` is told of its link to `peer`, and hears over it that `peer` is active, too.
@@ -155,6 +160,48 @@ pub(crate) fn sends(ticket: u64, text: &'static str) -> Line {
     Line::Input(Input::Command(node::Command::Order(command)))
 }
 
+fn order_message(body: multicast::Body) -> node::Message {
+    node::Message::Order(multicast::Message { view: 1, body })
+}
+
+fn order_to_all(body: multicast::Body) -> Line {
+    let to = To::Many([id(1), id(2), id(3)].into());
+    Line::Effect(Effect::Send { to, message: order_message(body) })
+}
+
+fn data(sequence: u64, time: u64, piece: (u32, u32), text: &'static str) -> multicast::Body {
+    let ((index, count), payload) = (piece, Bytes::from_static(text.as_bytes()));
+    multicast::Body::Data { sequence, time, index, count, payload }
+}
+
+/// Multicasts a piece (this one of so many) of a message.
+pub(crate) fn sends_data(sequence: u64, time: u64, piece: (u32, u32), text: &'static str) -> Line {
+    order_to_all(data(sequence, time, piece, text))
+}
+
+/// Receives a piece (this one of so many) of a message of node `from`.
+pub(crate) fn receives_data(
+    from: u64,
+    sequence: u64,
+    time: u64,
+    piece: (u32, u32),
+    text: &'static str,
+) -> Line {
+    let message = order_message(data(sequence, time, piece, text));
+    Line::Input(Input::Message { from: id(from), message })
+}
+
+/// Tells its clock and, per position, what it has received.
+pub(crate) fn sends_clock(time: u64, after: u64, received: &[u64]) -> Line {
+    order_to_all(multicast::Body::Clock { time, after, received: received.to_vec() })
+}
+
+/// Says that the member at this position has left the order, and what that one has received.
+pub(crate) fn leaves_order(member: u16, received: &[u64]) -> Line {
+    let last = received[usize::from(member)];
+    order_to_all(multicast::Body::Left { member, last, received: received.to_vec() })
+}
+
 /// Delivers a message of node `sender`.
 pub(crate) fn delivers(
     position: u64,
@@ -167,6 +214,30 @@ pub(crate) fn delivers(
     let sender = id(sender);
     let delivery = multicast::Delivery { position, time, sender, sequence, payload };
     order_event(multicast::Event::Delivered(delivery))
+}
+
+/// The stream of node `n`.
+pub(crate) fn origin(n: u64) -> gossip::Origin {
+    gossip::Origin { node: id(n), life: who(n).life }
+}
+
+/// A rumor of node `of`, or with number 0 its record.
+pub(crate) fn rumor(of: u64, sequence: u64, hops: u32) -> gossip::Message {
+    let content = match sequence {
+        0 => gossip::Content::Record { name: name(of) },
+        _ => gossip::Content::User(Bytes::from_static(b"x")),
+    };
+    gossip::Message::Rumor(gossip::Rumor { origin: origin(of), sequence, hops, content })
+}
+
+/// Sends this to node `to`.
+pub(crate) fn sends_gossip(to: u64, message: gossip::Message) -> Line {
+    Line::Effect(Effect::Send { to: To::One(id(to)), message: node::Message::Gossip(message) })
+}
+
+/// Receives this from node `from`.
+pub(crate) fn receives_gossip(from: u64, message: gossip::Message) -> Line {
+    Line::Input(Input::Message { from: id(from), message: node::Message::Gossip(message) })
 }
 
 /// Feeds a history, line by line: who, and what is seen. The result of the last line is returned;

@@ -2,7 +2,10 @@
 
 use crate::{
     dice::Dice,
-    network::{Cut, Duplication, Latency, Loss, Network, Straggling},
+    network::{
+        BurstLoss, Bursts, Cut, Duplication, Jam, Latency, Loss, Network, Partition, Path, Shape,
+        Slowness, Straggling,
+    },
 };
 use core::time::Duration;
 use roundelay_core::{id::NodeId, time::Time};
@@ -22,11 +25,19 @@ pub struct Weather {
     pub duplication: u32,
     /// How many of a thousand messages are held up, for at most how long.
     pub straggling: (u32, Duration),
+    /// How losses come in bursts, if they do.
+    pub bursts: Option<Bursts>,
     /// Links that are cut for a while, in the order of their beginnings for each link.
     pub blackouts: Vec<Blackout>,
+    /// Partitions of all nodes.
+    pub splits: Vec<Split>,
+    /// Paths that hold everything back for a while.
+    pub jams: Vec<Jam>,
+    /// Paths that are slow for a while.
+    pub slow: Vec<Slowness>,
     /// Nodes that stop for a while and do not know.
     pub pauses: Vec<Pause>,
-    /// Nodes that crash and come back as a new life.
+    /// Nodes that crash and come back as a new life; each of them once.
     pub outages: Vec<Outage>,
 }
 
@@ -39,6 +50,16 @@ pub struct Blackout {
     pub told_down: Option<Time>,
     /// When it is told that it is up again; always, if it was told that it is down.
     pub told_up: Option<Time>,
+}
+
+/// A partition, and how soon the nodes are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The partition.
+    pub partition: Partition,
+    /// How long after its beginning they are told that links are down, and how long after its end
+    /// that they are up again; if they are told at all.
+    pub told: Option<Duration>,
 }
 
 /// A node stops for a while.
@@ -57,10 +78,25 @@ pub struct Pause {
 pub struct Outage {
     /// Which.
     pub node: NodeId,
-    /// When it crashes.
+    /// When it crashes, at the earliest.
     pub at: Time,
-    /// When it starts again.
-    pub back: Time,
+    /// How it comes to its end.
+    pub end: End,
+    /// How long after its end it starts again.
+    pub span: Duration,
+    /// Whether it then has its disk, or else runs on a new machine.
+    pub keeps_disk: bool,
+}
+
+/// How a life ends that does not end in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At its time, between two inputs.
+    At,
+    /// From its time on between two effects of one input, at the first occasion.
+    BetweenEffects,
+    /// From its time on at the first save, which fails.
+    FailedSave,
 }
 
 impl Weather {
@@ -79,7 +115,11 @@ impl Weather {
             loss: dice.pick(&[0, 0, 10, 50, 100, 300]),
             duplication: dice.pick(&[0, 0, 20, 100, 300]),
             straggling: (dice.pick(&[0, 0, 10, 100]), dice.pick(&[ms(20), ms(300), ms(2000)])),
+            bursts: None,
             blackouts: Vec::new(),
+            splits: Vec::new(),
+            jams: Vec::new(),
+            slow: Vec::new(),
             pauses: Vec::new(),
             outages: Vec::new(),
         };
@@ -92,6 +132,18 @@ impl Weather {
         if crashes_max > 0 && dice.chance(700) {
             weather.draw_outages(dice, nodes, storm, crashes_max);
         }
+        if dice.chance(200) {
+            weather.bursts = Some(draw_bursts(dice));
+        }
+        if dice.chance(200) && nodes.len() > 1 {
+            weather.draw_splits(dice, nodes, storm);
+        }
+        if dice.chance(300) {
+            weather.draw_jams(dice, nodes, storm);
+        }
+        if dice.chance(250) {
+            weather.draw_slow(dice, nodes, storm);
+        }
         weather
     }
 
@@ -99,12 +151,30 @@ impl Weather {
     pub fn apply<M>(&self, network: &mut Network<M>) {
         let (min, max) = self.latency;
         network.ground(Latency { min, max });
-        network.fault(Loss { per_mille: self.loss });
-        network.fault(Duplication { per_mille: self.duplication });
-        let (per_mille, max) = self.straggling;
-        network.fault(Straggling { per_mille, max });
+        if self.loss > 0 {
+            network.fault(Loss { per_mille: self.loss });
+        }
+        if let Some(bursts) = self.bursts {
+            network.fault(BurstLoss::new(bursts));
+        }
         for blackout in &self.blackouts {
             network.fault(blackout.cut);
+        }
+        for split in &self.splits {
+            network.fault(split.partition.clone());
+        }
+        if self.duplication > 0 {
+            network.fault(Duplication { per_mille: self.duplication });
+        }
+        if let (per_mille @ 1.., max) = self.straggling {
+            network.fault(Straggling { per_mille, max });
+        }
+        for slowness in &self.slow {
+            network.fault(*slowness);
+        }
+        // The last, so that what they let go of comes at once.
+        for jam in &self.jams {
+            network.fault(*jam);
         }
     }
 
@@ -167,10 +237,48 @@ impl Weather {
         }
     }
 
+    /// Islands or a circle, once or twice, all at once and for everybody.
+    fn draw_splits(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
+        for _ in 0..dice.between(1, 2) {
+            let mut nodes = nodes.to_vec();
+            dice.shuffle(&mut nodes);
+            let shape = if dice.chance(500) {
+                Shape::Circle(nodes)
+            } else {
+                let many = dice.between(1, nodes.len() as u64 - 1) as usize;
+                let (one, other) = nodes.split_at(many);
+                Shape::Islands(vec![one.to_vec(), other.to_vec()])
+            };
+            let (since, until) = draw_spell(dice, storm);
+            let told = dice.chance(600).then(|| dice.span(Duration::ZERO, ms(300)));
+            self.splits.push(Split { partition: Partition { shape, since, until }, told });
+        }
+    }
+
+    fn draw_jams(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
+        for _ in 0..dice.between(1, 4) {
+            let path = draw_path(dice, nodes);
+            let shuffled = dice.chance(500);
+            let (since, until) = draw_spell(dice, storm);
+            self.jams.push(Jam { path, shuffled, since, until });
+        }
+    }
+
+    fn draw_slow(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
+        for _ in 0..dice.between(1, 3) {
+            let path = draw_path(dice, nodes);
+            let min = dice.pick(&[ms(10), ms(100), ms(1000)]);
+            let max = min + dice.span(Duration::ZERO, min);
+            let (since, until) = draw_spell(dice, storm);
+            self.slow.push(Slowness { path, min, max, since, until });
+        }
+    }
+
     fn draw_pauses(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
         for _ in 0..dice.between(1, 4) {
             let at = Time::ZERO + dice.span(Duration::ZERO, storm);
-            let span = dice.pick(&[ms(50), ms(500), ms(3000)]);
+            // The longest is longer than any timeout.
+            let span = dice.pick(&[ms(50), ms(500), ms(3000), ms(12_000)]);
             self.pauses.push(Pause { node: dice.pick(nodes), at, span });
         }
     }
@@ -186,9 +294,38 @@ impl Weather {
         dice.shuffle(&mut nodes);
         let crashes = dice.between(1, crashes_max as u64) as usize;
         for node in nodes.into_iter().take(crashes) {
-            let at = Time::ZERO + dice.span(Duration::ZERO, storm);
-            let back = at + dice.span(ms(1), storm);
-            self.outages.push(Outage { node, at, back });
+            let end = dice.pick(&[End::At, End::At, End::BetweenEffects, End::FailedSave]);
+            let at = match end {
+                // Little is saved, and that early.
+                End::FailedSave => Time::ZERO,
+                _ => Time::ZERO + dice.span(Duration::ZERO, storm),
+            };
+            let (span, keeps_disk) = (dice.span(ms(1), storm), dice.chance(700));
+            self.outages.push(Outage { node, at, end, span, keeps_disk });
         }
     }
+}
+
+/// From seldom and long to often and short.
+fn draw_bursts(dice: &mut Dice) -> Bursts {
+    Bursts {
+        begin: dice.pick(&[2, 10, 50]),
+        end: dice.pick(&[20, 100, 300]),
+        loss: dice.pick(&[500, 900, 1000]),
+    }
+}
+
+/// A link, everything to a node, or everything from it.
+fn draw_path(dice: &mut Dice, nodes: &[NodeId]) -> Path {
+    let (one, other) = (dice.pick(nodes), dice.pick(nodes));
+    match dice.below(4) {
+        0 => Path { from: Some(one), to: None },
+        1 => Path { from: None, to: Some(one) },
+        _ => Path { from: Some(one), to: Some(other) },
+    }
+}
+
+fn draw_spell(dice: &mut Dice, storm: Duration) -> (Time, Time) {
+    let since = Time::ZERO + dice.span(Duration::ZERO, storm);
+    (since, since + dice.span(ms(5), storm / 2))
 }

@@ -1,7 +1,10 @@
 //! The simulator itself, with a toy protocol.
 
+mod durability;
+
 use super::*;
-use crate::network::{Duplication, Latency, Loss, Straggling, Verdict};
+use crate::network::{Duplication, Jam, Latency, Loss, Path, Straggling, Verdict};
+use roundelay_core::view::Record;
 
 /// Says its number to the others every ten milliseconds, at the batch boundary, and tells how many
 /// it has heard.
@@ -212,6 +215,45 @@ fn a_paused_node_wakes_with_a_full_inbox() {
     let at_once = seen.iter().filter(|(time, _)| *time == ms(600));
     let messages = at_once.filter(|(_, input)| matches!(input, Input::Message { .. })).count();
     assert!(messages >= 45, "{messages}");
+}
+
+#[test]
+fn a_timer_that_is_due_in_a_pause_fires_late_and_once() {
+    let mut sim = group(1, 1);
+    sim.pause_at(ms(15), id(0), Duration::from_mins(1));
+    let seen = inputs(&mut sim, id(0), ms(60_020));
+    let late = Time::ZERO + Duration::from_millis(60_015);
+    let at = |alarm| {
+        let fired = seen.iter().filter(move |(_, input)| *input == Input::Timer(alarm));
+        fired.map(|(time, _)| *time).collect::<Vec<_>>()
+    };
+    // Set at ten milliseconds, due at twenty; and from the start on, due at 55.
+    assert_eq!(at(Alarm::Tick)[1..], [late]);
+    assert_eq!(at(Alarm::Far), [late]);
+    assert_eq!(sim.tally().of(Fault::Pause), 1);
+}
+
+#[test]
+fn after_a_jam_everything_is_there_at_once() {
+    let mut sim = group(1, 2);
+    sim.network().ground(Latency { min: Duration::ZERO, max: Duration::from_millis(9) });
+    let path = Path { from: Some(id(0)), to: Some(id(1)) };
+    sim.network().fault(Jam { path, shuffled: false, since: ms(100), until: ms(900) });
+    let seen = inputs(&mut sim, id(1), ms(1000));
+    let said = |from: Time, until: Time| {
+        let within = seen.iter().filter(move |(time, _)| (from..until).contains(time));
+        let messages = within.filter_map(|(_, input)| match input {
+            Input::Message { message, .. } => Some(message / 10),
+            _ => None,
+        });
+        messages.collect::<Vec<_>>()
+    };
+    assert!(said(ms(50), ms(100)).len() >= 4);
+    assert_eq!(said(ms(110), ms(900)), []);
+    // The last one may be on its way for longer than the jam lasts.
+    let at_once = said(ms(900), ms(900) + Duration::from_nanos(1));
+    assert!(at_once.len() >= 70 && at_once.is_sorted(), "{at_once:?}");
+    assert_eq!(sim.tally().of(Fault::Jam) as usize, at_once.len());
 }
 
 #[test]

@@ -2,9 +2,8 @@
 //! the checks that no rule left out of a core can break.
 
 use roundelay_core::{
-    gossip, multicast,
     node::{self, Node},
-    protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol},
+    protocol::{Context, Effect, EffectOf, InputOf, Protocol},
 };
 use roundelay_sim::{
     Scenario, Subject,
@@ -75,12 +74,6 @@ fn failures<B: Bend>(seeds: u64) -> impl Iterator<Item = Failure> {
     (0..seeds).filter_map(|seed| storm::run::<Bent<B>>(&Scenario::new(seed), &mut |_| ()).err())
 }
 
-/// The first failure of a variant within so many seeds.
-pub(crate) fn first_failure<B: Bend>(seeds: u64) -> Failure {
-    let failure = failures::<B>(seeds).next();
-    failure.unwrap_or_else(|| panic!("{seeds} seeds have not found {:?}", B::default()))
-}
-
 /// Runs a variant until an invariant is broken, which must be one of these. (What is unsafe may
 /// get stuck just as well, so runs that do are passed over.)
 #[track_caller]
@@ -91,15 +84,6 @@ pub(crate) fn breaks<B: Bend>(seeds: u64, invariants: &[&str]) {
     });
     let violation = violation.unwrap_or_else(|| panic!("{seeds} seeds: {:?}", B::default()));
     assert!(invariants.contains(&violation.invariant), "{violation:?}");
-}
-
-/// Runs a variant until something is not reached, with `words` in what is open.
-#[track_caller]
-fn never_reaches<B: Bend>(seeds: u64, words: &str) {
-    match first_failure::<B>(seeds) {
-        Failure::Unreached(open) => assert!(open.iter().any(|o| o.contains(words)), "{open:?}"),
-        other => panic!("{other}"),
-    }
 }
 
 /// The bend does nothing: so it is the variants that are found, not the bending.
@@ -113,128 +97,4 @@ fn an_unbent_node_passes() {
     for seed in 0..50 {
         storm::run::<Bent<Straight>>(&Scenario::new(seed), &mut |_| ()).unwrap();
     }
-}
-
-/// Delivers every second message after the one that follows it.
-#[derive(Debug, Default)]
-struct SwapsDeliveries {
-    held_back: Option<EffectOf<Node>>,
-}
-
-impl Bend for SwapsDeliveries {
-    fn effects(&mut self, effects: &mut Vec<EffectOf<Node>>) {
-        for effect in std::mem::take(effects) {
-            if is_delivery(&effect) && self.held_back.is_none() {
-                self.held_back = Some(effect);
-            } else {
-                let delivery = is_delivery(&effect);
-                effects.push(effect);
-                effects.extend(self.held_back.take_if(|_| delivery));
-            }
-        }
-    }
-}
-
-fn is_delivery(effect: &EffectOf<Node>) -> bool {
-    matches!(effect, Effect::Emit(node::Event::Order(multicast::Event::Delivered(_))))
-}
-
-#[test]
-fn swapped_deliveries_are_found() {
-    breaks::<SwapsDeliveries>(50, &["one_order"]);
-}
-
-/// Counts a clock before everything has come that the clock is about (T1).
-#[derive(Debug, Default)]
-struct CountsClocksEarly;
-
-impl Bend for CountsClocksEarly {
-    fn input(&mut self, input: InputOf<Node>) -> Vec<InputOf<Node>> {
-        let mut early = input.clone();
-        if let Input::Message { message: node::Message::Order(message), .. } = &mut early
-            && let multicast::Body::Clock { after, .. } = &mut message.body
-        {
-            *after = 0;
-            return vec![input, early];
-        }
-        vec![input]
-    }
-}
-
-#[test]
-fn a_clock_counted_early_is_found() {
-    breaks::<CountsClocksEarly>(200, &["one_order"]);
-}
-
-/// Hears of each rumor whenever it comes.
-#[derive(Debug, Default)]
-struct RepeatsRumors;
-
-impl Bend for RepeatsRumors {
-    fn effects(&mut self, effects: &mut Vec<EffectOf<Node>>) {
-        if let Some(heard) = effects.iter().find(|effect| is_rumor(effect)).cloned() {
-            effects.push(heard);
-        }
-    }
-}
-
-fn is_rumor(effect: &EffectOf<Node>) -> bool {
-    matches!(effect, Effect::Emit(node::Event::Gossip(gossip::Event::Heard { .. })))
-}
-
-#[test]
-fn a_repeated_rumor_is_found() {
-    breaks::<RepeatsRumors>(50, &["no_duplicate_rumors"]);
-}
-
-/// Loses every tenth rumor between the machine and the application.
-#[derive(Debug, Default)]
-struct LosesRumors {
-    heard: u32,
-}
-
-impl Bend for LosesRumors {
-    fn effects(&mut self, effects: &mut Vec<EffectOf<Node>>) {
-        effects.retain(|effect| {
-            self.heard += u32::from(is_rumor(effect));
-            !is_rumor(effect) || !self.heard.is_multiple_of(10)
-        });
-    }
-}
-
-#[test]
-fn a_lost_rumor_is_found() {
-    never_reaches::<LosesRumors>(50, "rumors of");
-}
-
-/// Asks again and again, though all is said.
-#[derive(Debug, Default)]
-struct NeverRests {
-    peer: Option<roundelay_core::NodeId>,
-}
-
-impl Bend for NeverRests {
-    fn input(&mut self, input: InputOf<Node>) -> Vec<InputOf<Node>> {
-        if let Input::LinkUp(peer) = input {
-            self.peer = Some(peer);
-        }
-        vec![input]
-    }
-
-    fn effects(&mut self, effects: &mut Vec<EffectOf<Node>>) {
-        let beats = |effect: &EffectOf<Node>| {
-            matches!(effect, Effect::SetTimer { timer: node::Timer::Detector(_), .. })
-        };
-        if effects.iter().any(beats)
-            && let Some(peer) = self.peer
-        {
-            let message = node::Message::Gossip(gossip::Message::Want(Vec::new()));
-            effects.push(Effect::Send { to: roundelay_core::To::One(peer), message });
-        }
-    }
-}
-
-#[test]
-fn a_restless_node_is_found() {
-    assert!(matches!(first_failure::<NeverRests>(5), Failure::Restless { .. }));
 }

@@ -5,5 +5,22 @@ use roundelay_sim::scenario::Parts;
 
 crate::planted! {
     in runs with Parts { lock: false, order: true, gossip: false };
-    a_clock_counted_early_is_found: ClockBeforeSequence breaks "one_order" within 200 seeds,
+    a_clock_counted_early_is_found: ClockBeforeSequence breaks "one_order" within 100 seeds,
+    a_delivery_without_clocks_is_found: NoClocks breaks "one_order" within 100 seeds,
+    a_delivery_without_a_majority_is_found: NoMajority breaks "uniformity" within 100 seeds,
+    a_half_as_majority_is_found: HalfIsMajority breaks "uniformity" within 1000 seeds,
+    a_majority_of_the_rest_is_found: MajorityOfPresent breaks "uniformity" within 1000 seeds,
+    a_header_as_receipt_is_found: HeaderIsReceipt breaks "true_receipts" within 100 seeds,
+    vectors_that_add_up_are_found: VectorsAdd breaks "uniformity" within 100 seeds,
+    a_send_without_a_tick_is_found: SendsWithoutTick breaks "kept_clocks" within 100 seeds,
+    a_clock_that_stays_behind_is_found: ClockStaysBehind breaks "causal_order" within 100 seeds,
+    frames_that_tick_are_found: FramesTick never_rests "Clock" within 100 seeds,
+    answers_to_idle_frames_are_found: AnswersIdleFrames never_rests "Clock" within 100 seeds,
+    losses_without_repair_are_found: NeverResends never_reaches "messages" within 100 seeds,
+    a_new_number_for_an_old_message_is_found: ResendsAnew breaks "integrity" within 100 seeds,
+    a_resend_buffer_emptied_early_is_found: ReleasesEarly never_reaches "messages" within 100 seeds,
+    a_message_that_jumps_the_queue_is_found: OvertakesParked breaks "integrity" within 100 seeds,
+    a_leave_without_waiting_is_found: LeavesEarly never_reaches "became of message" within 100 seeds,
+    a_leaver_that_goes_on_is_found: ReceivesFrozen breaks "true_receipts" within 1000 seeds,
+    a_wait_for_leavers_is_found: WaitsForLeavers never_reaches "messages" within 100 seeds,
 }
