@@ -14,6 +14,10 @@ use core::time::Duration;
 /// How long a leaver waits for a member that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a leaver that reaches nobody waits for one that hears of it: a leave that nobody knows
+/// of is a crash, and what is on its way to the leaver is lost.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How far this member is with leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Leaving {
@@ -124,6 +128,7 @@ impl TokenRing {
         let Some(ring) = &self.ring else { return };
         if let Leaving::Telling { since } = self.leaving
             && ring.awaited(since, now).all(|p| ring.links[ring.me].known_by.contains(&p))
+            && (ring.has_witness() || since + LAST_PATIENCE <= now)
         {
             self.leaving = Leaving::Done;
             cx.emit(Event::LeaveDone);
@@ -257,6 +262,13 @@ impl Ring {
     /// Whether anybody stays when this member and all who are leaving have left.
     fn goes_on(&self) -> bool {
         self.order.iter().any(|p| self.links[*p].stays == Stays::Here)
+    }
+
+    /// Whether somebody who has not left knows that this member has, or nobody is left to know.
+    fn has_witness(&self) -> bool {
+        let known_by = &self.links[self.me].known_by;
+        let mut present = self.order.iter().filter(|p| !self.links[**p].has_left()).peekable();
+        present.peek().is_none() || present.any(|p| known_by.contains(p))
     }
 
     /// The members whose answers a leaver waits for.

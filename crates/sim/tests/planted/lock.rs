@@ -11,7 +11,7 @@ use roundelay_sim::scenario::Parts;
 
 crate::planted! {
     in runs with Parts { lock: true, order: false, gossip: false };
-    a_pass_taken_twice_is_found: DuplicatePass breaks "one_token" within 200 seeds,
+    a_pass_taken_twice_is_found: DuplicatePass breaks "one_token" within 300 seeds,
     a_pass_taken_back_is_found: TakesPassBack breaks "one_token" within 200 seeds,
     a_pass_sent_once_is_found: PassSentOnce never_reaches "waits for lock" within 200 seeds,
     a_home_that_forgets_is_found: HomeForgets breaks "one_token" within 200 seeds,
@@ -32,15 +32,15 @@ crate::planted! {
     a_pass_acknowledged_after_the_last_word_is_found:
         AcknowledgesAfterLeft never_reaches "waits for lock" within 4000 seeds,
     a_leaver_that_does_not_wait_is_found:
-        LeavesUnacknowledged never_reaches "waits for lock" within 500 seeds,
+        LeavesUnacknowledged never_reaches "waits for lock" within 2000 seeds,
     what_is_taken_back_though_it_arrived_is_found:
         TakesAllBack breaks "one_token" within 1000 seeds,
     a_yes_to_a_larger_index_is_found: YesToLarger breaks "consent" within 200 seeds,
     a_yes_that_is_not_kept_is_found: YesNotKept breaks "consent" within 200 seeds,
     a_yes_given_again_is_found: ForgottenAgain breaks "consent" within 200 seeds,
-    a_yes_of_who_is_active_is_found: ActiveSaysYes breaks "consent" within 200 seeds,
+    a_yes_of_who_is_active_is_found: ActiveSaysYes breaks "consent" within 500 seeds,
     a_second_start_without_an_answer_is_found:
-        SecondStartIgnored never_reaches "became of its start" within 200 seeds,
+        SecondStartIgnored never_reaches "became of its start" within 500 seeds,
     a_view_used_early_is_found: UsedEarly breaks "active_majority" within 200 seeds,
     another_life_of_a_member_is_found: LifeNotChecked breaks "one_group" within 500 seeds,
     a_link_before_its_time_is_found: LinkBeforeActive breaks "ring_order" within 500 seeds,

@@ -265,6 +265,46 @@ fn who_left_is_told_until_it_is_acknowledged() {
     assert!(h.events.contains(&(id(1), Event::MemberLeft(id(0)))), "{:?}", h.m[&id(1)].status());
 }
 
+/// A leaver that is cut off does not go before somebody can pass its last words on: else a token
+/// on its way to it would be lost.
+#[test]
+fn who_reaches_nobody_waits_to_be_heard() {
+    let none = |_: usize, _: usize, _: &Body| false;
+    let cut = |from: usize, to: usize, _: &Body| from == 0 || to == 0;
+    let left = |h: &Hand| h.events.contains(&(id(0), Event::LeaveDone));
+    for is_back in [true, false] {
+        let mut h = Hand::new(3, Mode::Circulate);
+        // The token goes round, and is on its way from p2 to p0 when p0 is cut off.
+        while h.m[&id(2)].status().unacknowledged == 0 {
+            h.tick(|from, to, b| (from, to) == (2, 0) && matches!(b, Body::Pass { .. }));
+        }
+        h.input(0, Input::LinkDown(id(1)));
+        h.input(0, Input::LinkDown(id(2)));
+        h.input(0, Input::Command(Command::Leave));
+        for _ in 0..50 {
+            h.tick(cut);
+        }
+        assert!(!left(&h));
+        if is_back {
+            h.input(0, Input::LinkUp(id(1)));
+            for _ in 0..10 {
+                h.tick(|from, to, _| (from, to) == (0, 2) || (from, to) == (2, 0));
+            }
+            assert!(left(&h));
+            h.lock(1, &LockName::default_lock(), 1);
+            for _ in 0..10 {
+                h.tick(none);
+            }
+            assert_eq!(h.holders(&LockName::default_lock()), [1], "p2 has taken it back");
+        } else {
+            for _ in 0..60 {
+                h.tick(cut);
+            }
+            assert!(left(&h), "there is an end to its patience");
+        }
+    }
+}
+
 #[test]
 fn a_holder_waits_for_nobody() {
     let mut h = Hand::new(3, Mode::Rest);
