@@ -6,6 +6,7 @@
 
 use crate::{
     id::NodeId,
+    planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
     time::Time,
 };
@@ -122,7 +123,8 @@ impl Detector {
         if let Some(heard) = peer.heard.replace(now) {
             peer.measure(nanos(now.since(heard)).min(gap_max));
         }
-        if peer.link {
+        let stays_suspect = peer.state == State::Suspect && cx.has(Bug::SuspicionStays);
+        if (peer.link || cx.has(Bug::UpWithoutLink)) && !stays_suspect {
             change(id, peer, State::Up, cx);
         }
     }
@@ -139,7 +141,7 @@ impl Detector {
     fn on_link_down(&mut self, id: NodeId, cx: &mut Context<'_, Self>) {
         let peer = self.peer(id);
         peer.link = false;
-        if peer.state != State::Left {
+        if peer.state != State::Left || cx.has(Bug::GoodbyeForgotten) {
             change(id, peer, State::Down, cx);
         }
     }

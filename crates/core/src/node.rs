@@ -9,6 +9,7 @@ use crate::{
     gossip::{self, Gossip},
     id::{Life, Name, NodeId},
     multicast::{self, Multicast},
+    planted::Bug,
     protocol::{Context, EffectOf, Input, InputOf, Protocol},
     tokenring::{self, TokenRing},
 };
@@ -297,7 +298,10 @@ impl Node {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
-        self.detector.handle(Input::Command(detector::Command::Heard(from)), cx);
+        // Who says goodbye is not up first, though it was suspect before.
+        if message != Message::Detector(detector::Message::Goodbye) {
+            self.detector.handle(Input::Command(detector::Command::Heard(from)), cx);
+        }
         match message {
             Message::Detector(message) => {
                 self.detector.handle(Input::Message { from, message }, cx);
@@ -407,7 +411,8 @@ impl Node {
     /// another life of a member, which is turned away, is not there for them.
     fn admit_members(&mut self, cx: &mut Context<'_, Self>) {
         let Some(founding) = &self.founding else { return };
-        let active = |peer: &NodeId| founding.machine.is_active_with(*peer);
+        let active =
+            |peer: &NodeId| founding.machine.is_active_with(*peer) || cx.has(Bug::LinkBeforeActive);
         let new = |(peer, told): (&NodeId, &bool)| (!told && active(peer)).then_some(*peer);
         let admitted: Vec<NodeId> = self.links.iter().filter_map(new).collect();
         for peer in admitted {
@@ -469,11 +474,12 @@ impl Node {
         let mut leave_now = false;
         if let Some(founding) = &mut self.founding {
             for event in core::mem::take(&mut founding.events) {
-                if let founding::Event::Installed { view, founder } = &event {
-                    install(&mut self.lock, &mut self.order, view, *founder, cx);
+                // Reported before anything is said or done in the view.
+                cx.emit(Event::Founding(event.clone()));
+                if let founding::Event::Installed { view, founder } = event {
+                    install(&mut self.lock, &mut self.order, &view, founder, cx);
                     leave_now = core::mem::take(&mut self.leave_later);
                 }
-                cx.emit(Event::Founding(event));
             }
         }
         if leave_now {
@@ -561,3 +567,41 @@ lift!(
     Order from multicast,
     Gossip from gossip
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        protocol::{Effect, Rng},
+        time::Time,
+    };
+    use core::time::Duration;
+    use rand_core::SeedableRng as _;
+
+    #[test]
+    fn a_suspect_that_says_goodbye_has_left_and_was_not_up() {
+        let name = Name::new("a").expect("a name");
+        let peer = Name::new("b").expect("a name").id();
+        let second = Duration::from_secs(1);
+        let detector = detector::Config { heartbeat: second, suspect_min: second };
+        let life = Life(1);
+        let mut node = Node::new(Config { name, life, detector, group: None, gossip: None });
+        let mut rng = Rng::seed_from_u64(0);
+        let mut states = |seconds, input| {
+            let mut effects = Vec::new();
+            let now = Time::ZERO + Duration::from_secs(seconds);
+            node.handle(input, &mut Context::new(now, &mut rng, &mut effects));
+            let state = |effect| match effect {
+                Effect::Emit(Event::Peer { state, .. }) => Some(state),
+                _ => None,
+            };
+            effects.into_iter().filter_map(state).collect::<Vec<_>>()
+        };
+        assert_eq!(states(0, Input::LinkUp(peer)), [detector::State::Up]);
+        let tick = Input::Timer(Timer::Detector(detector::Timer::Tick));
+        assert_eq!(states(9, tick), [detector::State::Suspect]);
+        let message = Message::Detector(detector::Message::Goodbye);
+        let goodbye = Input::Message { from: peer, message };
+        assert_eq!(states(9, goodbye), [detector::State::Left]);
+    }
+}

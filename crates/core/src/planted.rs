@@ -77,6 +77,68 @@ bugs! {
 
     /// Token ring, H9: a pass that has arrived before is taken for a new one.
     DuplicatePass,
+    /// Token ring, H1: who has no link to the receiver any more takes its passes back.
+    TakesPassBack,
+    /// Token ring, H1: a pass is sent once, acknowledged or not.
+    PassSentOnce,
+    /// Token ring, H2: the home does not remember which tokens it has created.
+    HomeForgets,
+    /// Token ring, H10: grants are counted by each member for itself, not in the token.
+    FenceNotInToken,
+    /// Token ring, H12: who sends a request on does not record it.
+    RequestNotRecorded,
+    /// Token ring, H13: request numbers begin at 1 again for each request.
+    RequestNumbersReused,
+    /// Token ring, H16: a token goes to a member that cannot be reached.
+    PassIntoTheBlue,
+    /// Token ring, §5, rule 3: the token goes to the last waiting member in ring order.
+    FarthestFirst,
+    /// Token ring, §5, rule 3: a member serves all its waiters before it passes on.
+    EndlessTurn,
+    /// Token ring: a token that a client holds is passed on to who waits.
+    PassedWhileHeld,
+    /// Token ring: the last hop of a round of a circulating token is not counted.
+    HopNotCounted,
+    /// Token ring, leaving: a home that has taken over creates without asking.
+    TakesOverUnasked,
+    /// Token ring, leaving: an answer to an earlier round of questions counts.
+    StaleAnswer,
+    /// Token ring, leaving: the round goes on when somebody leaves without an answer.
+    RoundGoesOn,
+    /// Token ring, leaving: who has been told that a member leaves still passes it tokens.
+    PassedToLeaver,
+    /// Token ring, leaving: who has said that it has left still accepts a pass.
+    AcceptsAfterLeft,
+    /// Token ring, leaving: who has said that it has left acknowledges a pass that it drops.
+    AcknowledgesAfterLeft,
+    /// Token ring, leaving: who has left does not wait for what it has passed to arrive.
+    LeavesUnacknowledged,
+    /// Token ring, leaving: all that was not acknowledged by who has left is taken back.
+    TakesAllBack,
+
+    /// Founding, S3: a yes changes to a walk with a larger index, too.
+    YesToLarger,
+    /// Founding, V8: who sends a walk on does not give its own up.
+    YesNotKept,
+    /// Founding, S3: a yes that was given up is given again.
+    ForgottenAgain,
+    /// Founding, V8: who is active says yes to another walk.
+    ActiveSaysYes,
+    /// Founding, S3: who is active does not answer a second start.
+    SecondStartIgnored,
+    /// Founding, V8: a view is used before a majority is known to be active.
+    UsedEarly,
+    /// Founding, H3: another life of a member takes its place in the view.
+    LifeNotChecked,
+    /// Founding, rule 6: lock and order hear of a link before the peer says that it is active.
+    LinkBeforeActive,
+
+    /// Detector: a message that comes late over a closed link makes its sender up.
+    UpWithoutLink,
+    /// Detector: who has said goodbye is reported down when its link ends.
+    GoodbyeForgotten,
+    /// Detector: a suspicion outlives the next message.
+    SuspicionStays,
 }
 
 /// Whether bugs can be planted in this build.

@@ -5,9 +5,13 @@
 //! judge the next: the cost of a run is linear in its length.
 
 mod accepted;
+mod active_majority;
 mod answers;
 mod arrivals;
+mod bounded_turns;
 mod causal_order;
+mod circulation;
+mod consent;
 mod exclusion;
 mod fences;
 mod integrity;
@@ -18,6 +22,10 @@ mod numbers;
 mod one_group;
 mod one_order;
 mod one_token;
+mod peer_states;
+mod reach;
+mod recorded;
+mod ring_order;
 #[cfg(test)]
 mod testing;
 mod true_digests;
@@ -25,8 +33,12 @@ mod true_receipts;
 mod uniformity;
 
 pub(crate) use accepted::Accepted;
+pub use active_majority::ActiveMajority;
 pub use answers::Answers;
+pub use bounded_turns::BoundedTurns;
 pub use causal_order::CausalOrder;
+pub use circulation::Circulation;
+pub use consent::Consent;
 use core::fmt;
 pub use exclusion::Exclusion;
 pub use fences::Fences;
@@ -37,6 +49,9 @@ pub use no_duplicate_rumors::NoDuplicateRumors;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
+pub use peer_states::PeerStates;
+pub use recorded::Recorded;
+pub use ring_order::RingOrder;
 pub use true_digests::TrueDigests;
 pub use true_receipts::TrueReceipts;
 pub use uniformity::Uniformity;
@@ -109,11 +124,18 @@ pub struct Violation {
 /// for the model checker: what has been seen is part of a state.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invariants {
+    peer_states: PeerStates,
     one_group: OneGroup,
+    consent: Consent,
+    active_majority: ActiveMajority,
     one_token: OneToken,
     answers: Answers,
     exclusion: Exclusion,
     fences: Fences,
+    recorded: Recorded,
+    ring_order: RingOrder,
+    bounded_turns: BoundedTurns,
+    circulation: Circulation,
     one_order: OneOrder,
     integrity: Integrity,
     causal_order: CausalOrder,
@@ -129,14 +151,21 @@ pub struct Invariants {
 
 impl Invariants {
     /// The invariants at the beginning of a run of nodes whose next pointers make this ring, as
-    /// positions in their list; none if it does not close.
-    pub fn new(ring: Option<Vec<u16>>) -> Self {
+    /// positions in their list, none if it does not close; a turn is this many grants.
+    pub fn new(ring: Option<Vec<u16>>, turn: usize) -> Self {
         Self {
+            peer_states: PeerStates::default(),
             one_group: OneGroup::new(ring),
+            consent: Consent::default(),
+            active_majority: ActiveMajority::default(),
             one_token: OneToken::default(),
             answers: Answers::default(),
             exclusion: Exclusion::default(),
             fences: Fences::default(),
+            recorded: Recorded::default(),
+            ring_order: RingOrder::default(),
+            bounded_turns: BoundedTurns::new(turn),
+            circulation: Circulation::default(),
             one_order: OneOrder::default(),
             integrity: Integrity::default(),
             causal_order: CausalOrder::default(),
@@ -151,8 +180,8 @@ impl Invariants {
     }
 
     /// The invariants of nodes whose next pointers are not all known.
-    pub fn of_any_ring() -> Self {
-        Self { one_group: OneGroup::of_any_ring(), ..Self::new(None) }
+    pub fn of_any_ring(turn: usize) -> Self {
+        Self { one_group: OneGroup::of_any_ring(), ..Self::new(None, turn) }
     }
 
     /// From now on things may happen that are not seen: only what can be judged without them is
@@ -168,13 +197,20 @@ impl Invariants {
         table.map(|invariant| invariant.name()).collect()
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 14] {
+    fn table(&mut self) -> [&mut dyn Invariant; 21] {
         [
+            &mut self.peer_states,
             &mut self.one_group,
+            &mut self.consent,
+            &mut self.active_majority,
             &mut self.one_token,
             &mut self.answers,
             &mut self.exclusion,
             &mut self.fences,
+            &mut self.recorded,
+            &mut self.ring_order,
+            &mut self.bounded_turns,
+            &mut self.circulation,
             &mut self.one_order,
             &mut self.integrity,
             &mut self.causal_order,

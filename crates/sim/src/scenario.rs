@@ -15,16 +15,16 @@ use crate::{
     invariant::Who,
     sim::{Clock, Settings},
     trace::Cast,
-    work::{Plan, Task},
+    work::{Hours, Plan, Task, draw_lock_names},
 };
 use core::time::Duration;
 use roundelay_core::{
     founding::Trigger,
     gossip::Origin,
-    id::{Life, Name, NodeId},
+    id::{Life, Name, NodeId, hash64},
     node,
     time::Time,
-    tokenring::Mode,
+    tokenring::{LockName, Mode, Wait},
     view::MEMBERS_MAX,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,6 +151,8 @@ struct Shape {
     mode: Mode,
     trigger: Trigger,
     crashes_max: usize,
+    /// Who leaves, one shortly after the other, if as many as may leave do so.
+    succession: Option<Vec<usize>>,
 }
 
 impl Scenario {
@@ -165,10 +167,15 @@ impl Scenario {
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
-        let mut nodes = draw_nodes(&mut dice, &shape, &edges, storm);
+        let hours = Hours::draw(&mut dice, storm, shape.succession.is_some());
+        let mut nodes = draw_nodes(&mut dice, &shape, &edges, hours, storm);
         let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
-        let weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
+        let mut weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
+        if shape.succession.is_some() && dice.chance(500) {
+            weather.worsen();
+        }
+        let storm = draw_leaves(&mut dice, &shape, (hours, storm), &mut weather, &mut nodes);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
         let ring = shape.ring();
         let Shape { group, parts, mode, .. } = shape;
@@ -216,6 +223,12 @@ impl Scenario {
         self.parts.order && self.group_prospers() && !self.exodus
     }
 
+    /// How many grants are a turn: in a group all say the same.
+    pub fn turn(&self) -> usize {
+        let group = self.nodes.iter().find_map(|node| node.config.group.as_ref());
+        group.and_then(|group| group.lock.as_ref()).map_or(1, |lock| lock.turn)
+    }
+
     /// Whether the gossip keeps everything for repair: then everything must reach everybody.
     pub fn gossip_retains(&self) -> bool {
         let mut gossips = self.nodes.iter().filter_map(|node| node.config.gossip.as_ref());
@@ -245,9 +258,13 @@ impl Shape {
         assert!(parts.lock || parts.order || parts.gossip, "a run needs something to run");
         assert!(nodes.is_none_or(|nodes| (1..=MEMBERS_MAX).contains(&nodes)), "a group's size");
         let group = (parts.lock || parts.order) && (!parts.gossip || dice.chance(800));
-        let size = dice.between(if group { 1 } else { 2 }, 7) as usize;
+        let many = nodes.is_none_or(|nodes| nodes >= SUCCESSION_MIN);
+        let succession = group && parts.lock && many && dice.chance(150);
+        let size_min = if succession { SUCCESSION_MIN } else { 2 - usize::from(group) };
+        let size = dice.between(size_min as u64, 7) as usize;
         let size = nodes.unwrap_or(size);
-        let mut lock = group && dice.chance(750);
+        let succession = succession.then(|| draw_leavers(dice, size));
+        let mut lock = group && (succession.is_some() || dice.chance(750));
         let order = group && parts.order && (!lock || dice.chance(700) || !parts.lock);
         lock = group && parts.lock && (lock || !order);
         let gossip = parts.gossip && (!group || dice.chance(500));
@@ -258,9 +275,14 @@ impl Shape {
             parts: Parts { lock, order, gossip },
             size,
             next: draw_next(dice, size),
-            mode: if dice.chance(350) { Mode::Circulate } else { Mode::Rest },
+            mode: if succession.is_none() && dice.chance(350) {
+                Mode::Circulate
+            } else {
+                Mode::Rest
+            },
             trigger: if dice.chance(300) { Trigger::FirstOfList } else { Trigger::Command },
             crashes_max: if group { minority } else { size },
+            succession,
         }
     }
 
@@ -324,6 +346,7 @@ fn draw_nodes(
     dice: &mut Dice,
     shape: &Shape,
     edges: &[(usize, usize)],
+    hours: Hours,
     storm: Duration,
 ) -> Vec<NodePlan> {
     let names: Vec<Name> = (1..=shape.size)
@@ -332,7 +355,7 @@ fn draw_nodes(
     let configs = settings::configs(dice, shape, &names, edges);
     let late = dice.pick(&[0, 5, 50, 2000]);
     let slow_ppm_max = dice.pick(&[0, 100, 10_000]);
-    let plans = draw_plans(dice, shape, storm);
+    let plans = draw_plans(dice, shape, hours, storm);
     configs
         .into_iter()
         .zip(plans)
@@ -349,9 +372,13 @@ fn draw_nodes(
 }
 
 /// What each application does; who starts the group, and who leaves it.
-fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
+fn draw_plans(dice: &mut Dice, shape: &Shape, hours: Hours, storm: Duration) -> Vec<Plan> {
+    let locks = draw_lock_names(dice, shape.mode);
     let mut plans: Vec<Plan> =
-        (0..shape.size).map(|_| Plan::draw(dice, shape.parts, shape.mode, storm)).collect();
+        (0..shape.size).map(|_| Plan::draw(dice, shape.parts, &locks, hours, storm)).collect();
+    if let Some(leavers) = &shape.succession {
+        draw_succession(dice, leavers, hours, &mut plans);
+    }
     if shape.group && shape.trigger == Trigger::Command {
         let first = dice.span(Duration::ZERO, Duration::from_secs(1));
         plans[dice.index(shape.size)].from_start.push((first, Task::Start));
@@ -360,24 +387,93 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
             let second = first + dice.span(Duration::ZERO, Duration::from_millis(30));
             plans[dice.index(shape.size)].from_start.push((second, Task::Start));
         }
-        if dice.chance(200) {
+        if dice.chance(300) {
             let late = first + dice.span(Duration::ZERO, Duration::from_secs(3));
             plans[dice.index(shape.size)].from_start.push((late, Task::Start));
         }
     }
+    plans
+}
+
+/// Who leaves, if it is not a succession of leaves: at some time, amid the work, or when it is cut
+/// off, which makes the storm as long as it takes.
+fn draw_leaves(
+    dice: &mut Dice,
+    shape: &Shape,
+    (hours, storm): (Hours, Duration),
+    weather: &mut Weather,
+    nodes: &mut [NodePlan],
+) -> Duration {
     // A majority stays, and there must be something to leave.
     let leavers_max = (shape.size - 1) / 2;
     let has_work = shape.group && (shape.parts.lock || shape.parts.order);
-    if has_work && leavers_max > 0 && dice.chance(500) {
-        let mut nodes: Vec<usize> = (0..shape.size).collect();
-        dice.shuffle(&mut nodes);
-        let leavers = dice.between(1, leavers_max as u64) as usize;
-        for node in nodes.into_iter().take(leavers) {
-            let when = dice.span(Duration::ZERO, storm * 2);
-            plans[node].from_install.push((when, Task::Leave));
+    if !has_work || leavers_max == 0 || shape.succession.is_some() || !dice.chance(600) {
+        return storm;
+    }
+    let mut order: Vec<usize> = (0..shape.size).collect();
+    dice.shuffle(&mut order);
+    let leavers = dice.between(1, leavers_max as u64) as usize;
+    if dice.chance(400) {
+        // In a ring its predecessor goes on passing tokens to it.
+        let at = order[0];
+        let before = |ring: &Vec<u16>| {
+            let place = ring.iter().position(|p| usize::from(*p) == at)?;
+            Some(usize::from(ring[(place + ring.len() - 1) % ring.len()]))
+        };
+        let before = shape.ring().as_ref().and_then(before).filter(|_| dice.chance(500));
+        let peer = before.unwrap_or(order[1]);
+        let soon = dice.span(Duration::ZERO, Duration::from_millis(300));
+        nodes[at].plan.leaves_when_cut = Some(soon);
+        return weather.cut_off(dice, nodes[at].id(), nodes[peer].id(), storm);
+    }
+    for at in order.into_iter().take(leavers) {
+        let amid = dice.chance(300);
+        let all_the_time = Hours { begin: Duration::ZERO, span: storm * 2 };
+        let when = if amid { hours } else { all_the_time }.draw_time(dice);
+        nodes[at].plan.from_install.push((when, Task::Leave));
+    }
+    storm
+}
+
+/// The fewest of whom two may leave.
+const SUCCESSION_MIN: usize = 5;
+
+/// As many as may leave; a majority stays.
+fn draw_leavers(dice: &mut Dice, size: usize) -> Vec<usize> {
+    let mut nodes: Vec<usize> = (0..size).collect();
+    dice.shuffle(&mut nodes);
+    nodes.truncate((size - 1) / 2);
+    nodes
+}
+
+/// As many members as may leave do so one shortly after the other, and with the first goes the home
+/// of many locks, whose tokens are with the next to go, while the others ask for them.
+fn draw_succession(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Plan]) {
+    let ms = Duration::from_millis;
+    let names = (0..).map(|n| LockName::new(&format!("x{n}")).expect("a short name"));
+    let at_home = |name: &LockName| {
+        let hash = hash64(name.as_str().as_bytes());
+        hash % plans.len() as u64 == leavers[0] as u64
+    };
+    let names: Vec<LockName> = names.filter(at_home).take(8).collect();
+    for name in names {
+        let first = leavers[1 + dice.index(leavers.len() - 1)];
+        for (at, plan) in plans.iter_mut().enumerate() {
+            let when = if at == first {
+                hours.begin + dice.span(Duration::ZERO, ms(50))
+            } else if leavers.contains(&at) || dice.chance(300) {
+                continue;
+            } else {
+                hours.draw_time(dice) + ms(100)
+            };
+            plan.from_install.push((when, Task::Lock(name.clone(), Wait::Queue, ms(0))));
         }
     }
-    plans
+    let mut when = hours.begin + ms(50);
+    for at in leavers {
+        when += dice.span(Duration::ZERO, ms(200));
+        plans[*at].from_install.push((when, Task::Leave));
+    }
 }
 
 /// Seldom everybody leaves an order: then it may stop short, but each must be able to leave, if the
@@ -462,7 +558,9 @@ mod tests {
         assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));
         let leaves = |s: &Scenario| {
             let tasks = s.nodes.iter().flat_map(|node| &node.plan.from_install);
-            tasks.filter(|(_, task)| matches!(task, Task::Leave)).count()
+            let planned = tasks.filter(|(_, task)| matches!(task, Task::Leave)).count();
+            let cut = s.nodes.iter().filter(|node| node.plan.leaves_when_cut.is_some()).count();
+            planned + cut
         };
         assert!(drawn.iter().any(|s| leaves(s) > 1));
         assert!(drawn.iter().any(|s| s.exodus && s.group_prospers() && s.nodes.len() > 2));

@@ -227,7 +227,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             scenario,
             sim,
             dice: scenario.nodes.iter().map(|node| (node.id(), dice.split())).collect(),
-            invariants: Invariants::new(scenario.ring.clone()),
+            invariants: Invariants::new(scenario.ring.clone(), scenario.turn()),
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
             lives: scenario.nodes.iter().map(|n| (n.id(), n.config.life)).collect(),

@@ -4,7 +4,7 @@ use crate::{dice::Dice, scenario::Parts};
 use bytes::Bytes;
 use core::time::Duration;
 use roundelay_core::{
-    founding, gossip, multicast,
+    detector, founding, gossip, multicast,
     node::{Command, Event},
     tokenring::{self, LockName, Mode, Wait},
 };
@@ -37,6 +37,8 @@ pub struct Plan {
     pub from_install: Vec<(Duration, Task)>,
     /// How long after a delivery the application has read it.
     pub read: Duration,
+    /// How long after it is told, as a member, that a peer is down this node leaves, if it does.
+    pub leaves_when_cut: Option<Duration>,
 }
 
 impl Plan {
@@ -51,8 +53,41 @@ impl Plan {
     }
 }
 
-fn lock_name(name: &str) -> LockName {
-    LockName::new(name).expect("a short name")
+/// When most of the work of a run is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hours {
+    /// The first moment of it, from the installation on.
+    pub(crate) begin: Duration,
+    /// How long it lasts.
+    pub(crate) span: Duration,
+}
+
+impl Hours {
+    /// All the time, or, seldom, all at once: then requests, passes and leaves meet.
+    pub(crate) fn draw(dice: &mut Dice, storm: Duration, at_once: bool) -> Self {
+        let ms = Duration::from_millis;
+        if at_once || dice.chance(200) {
+            Self { begin: dice.span(Duration::ZERO, storm / 2), span: dice.span(ms(1), ms(500)) }
+        } else {
+            Self { begin: Duration::ZERO, span: storm }
+        }
+    }
+
+    /// Some moment of them.
+    pub(crate) fn draw_time(self, dice: &mut Dice) -> Duration {
+        self.begin + dice.span(Duration::ZERO, self.span)
+    }
+}
+
+/// The locks of a group: few that all want, or many whose tokens have been nearly nowhere.
+pub(crate) fn draw_lock_names(dice: &mut Dice, mode: Mode) -> Vec<LockName> {
+    let mut names = vec![LockName::default_lock()];
+    if mode == Mode::Rest {
+        let others = dice.pick(&[0, 1, 2, 12]);
+        let name = |n| LockName::new(&format!("l{n}")).expect("a short name");
+        names.extend((0..others).map(name));
+    }
+    names
 }
 
 impl Plan {
@@ -63,12 +98,18 @@ impl Plan {
     }
 
     /// A random plan for a node that has these parts.
-    pub(crate) fn draw(dice: &mut Dice, parts: Parts, mode: Mode, storm: Duration) -> Self {
+    pub(crate) fn draw(
+        dice: &mut Dice,
+        parts: Parts,
+        locks: &[LockName],
+        hours: Hours,
+        storm: Duration,
+    ) -> Self {
         let ms = Duration::from_millis;
         let mut plan =
             Self { read: dice.pick(&[Duration::ZERO, ms(1), ms(100)]), ..Self::default() };
         if parts.lock {
-            plan.draw_locks(dice, mode, storm);
+            plan.draw_locks(dice, locks, hours);
         }
         if parts.order {
             plan.draw_sends(dice, storm);
@@ -89,15 +130,11 @@ impl Plan {
         plan
     }
 
-    fn draw_locks(&mut self, dice: &mut Dice, mode: Mode, storm: Duration) {
+    fn draw_locks(&mut self, dice: &mut Dice, names: &[LockName], hours: Hours) {
         let ms = Duration::from_millis;
-        let mut names = vec![LockName::default_lock()];
-        if mode == Mode::Rest {
-            names.extend([lock_name("a"), lock_name("b")].into_iter().take(dice.index(3)));
-        }
         let keep_max = dice.pick(&[ms(0), ms(5), ms(200)]);
         for _ in 0..dice.pick(&[0, 1, 4, 10]) * busy(dice) {
-            let at = dice.span(Duration::ZERO, storm);
+            let at = hours.draw_time(dice);
             let name = names[dice.index(names.len())].clone();
             let keep = dice.span(Duration::ZERO, keep_max);
             let task = match dice.below(10) {
@@ -131,6 +168,8 @@ pub struct Application {
     name: String,
     plan: Plan,
     tickets: u64,
+    /// Whether the node is in its group.
+    member: bool,
     /// How long the locks are kept that have been asked for and not granted yet.
     keeps: Vec<(u64, Duration)>,
 }
@@ -141,7 +180,7 @@ pub type Agenda = Vec<(Duration, Command)>;
 impl Application {
     /// The application of the node called `name`.
     pub fn new(name: &str, plan: Plan) -> Self {
-        Self { name: name.into(), plan, tickets: 0, keeps: Vec::new() }
+        Self { name: name.into(), plan, tickets: 0, member: false, keeps: Vec::new() }
     }
 
     /// What it will do from the start of a life on.
@@ -154,6 +193,7 @@ impl Application {
     pub fn on_event(&mut self, event: &Event) -> Agenda {
         match event {
             Event::Founding(founding::Event::Installed { .. }) => {
+                self.member = true;
                 let tasks = core::mem::take(&mut self.plan.from_install);
                 self.agenda(tasks)
             }
@@ -163,6 +203,10 @@ impl Application {
                 };
                 let (ticket, keep) = self.keeps.swap_remove(at);
                 vec![(keep, unlock(lock.clone(), ticket))]
+            }
+            Event::Peer { state: detector::State::Down, .. } if self.member => {
+                let leaves = self.plan.leaves_when_cut.take();
+                leaves.map(|after| (after, Command::Leave)).into_iter().collect()
             }
             Event::Order(multicast::Event::Delivered(delivery)) => {
                 let bytes = delivery.payload.len() + multicast::DELIVERY_OVERHEAD;

@@ -150,7 +150,7 @@ fn storm_of<P: Subject>(scenario: &mut Scenario) -> (Vec<Vec<u8>>, u64) {
 
 /// How many invariants there are.
 fn all() -> usize {
-    Invariants::new(None).checked().len()
+    Invariants::new(None, 1).checked().len()
 }
 
 /// What became of a history.

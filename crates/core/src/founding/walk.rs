@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     id::NodeId,
+    planted::Bug,
     protocol::Context,
     view::{Member, View},
 };
@@ -49,7 +50,7 @@ impl Founding {
         if !self.is_walk_to_me(from, start, &path) {
             return;
         }
-        if self.forgotten.contains(&run) {
+        if self.forgotten.contains(&run) && !cx.has(Bug::ForgottenAgain) {
             if start.index == self.me {
                 // An own walk that was given up.
                 return;
@@ -60,18 +61,19 @@ impl Founding {
         if self.own_walk() == Some(start) {
             return self.on_walk_back(&path, cx);
         }
-        match self.judge(start, &path) {
+        match self.judge(start, &path, cx) {
             Verdict::Yes => {}
             Verdict::Ignore => return,
             Verdict::No(reason) => {
                 return self.send_to(start.index, Message::Refuse { run, reason }, cx);
             }
         }
-        if self.wanting || self.own_walk().is_some() {
+        let keeps_own = self.own_walk().is_some() && cx.has(Bug::YesNotKept);
+        if !keeps_own && (self.wanting || self.own_walk().is_some()) {
             self.give_up(StartError::GaveWay(self.name(start.index)), cx);
             self.wanting = false;
         }
-        if self.state != State::Tentative(start) {
+        if self.state != State::Tentative(start) && !keeps_own {
             self.say_yes(start);
         }
         let mut path = path;
@@ -94,14 +96,16 @@ impl Founding {
             && self.ids[usize::from(last.position)] == from
     }
 
-    fn judge(&self, start: Start, path: &[Step]) -> Verdict {
+    fn judge(&self, start: Start, path: &[Step], cx: &Context<'_, Self>) -> Verdict {
         match &self.state {
             State::Active(active) if active.run == start.run => return Verdict::Ignore,
+            State::Active(_) if cx.has(Bug::ActiveSaysYes) => {}
+            State::Active(_) if cx.has(Bug::SecondStartIgnored) => return Verdict::Ignore,
             State::Active(active) => {
                 return Verdict::No(Refusal::AlreadyStarted { by: active.founder });
             }
             // Changing to a smaller index only: so of two starters one goes through.
-            State::Tentative(held) if held.index < start.index => {
+            State::Tentative(held) if held.index < start.index && !cx.has(Bug::YesToLarger) => {
                 return Verdict::No(Refusal::GaveWay { to: held.index });
             }
             // Who is turned away holds no yes. If anybody is still active, that one refuses.

@@ -7,12 +7,16 @@
 //! passed a token on in the meantime, that token is stuck, not doubled.
 
 use super::{Body, Event, LockName, Message, Received, Refusal, Token, TokenRing, links::Stays};
-use crate::{id::NodeId, protocol::Context, time::Time, tokenring::machine::Ring};
+use crate::{id::NodeId, planted::Bug, protocol::Context, time::Time, tokenring::machine::Ring};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 /// How long a leaver waits for a member that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a leaver that reaches nobody waits for one that hears of it: a leave that nobody knows
+/// of is a crash, and what is on its way to the leaver is lost.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How far this member is with leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +95,7 @@ impl TokenRing {
         let token = self.locks.get(name).and_then(|lock| lock.token.as_ref());
         let token = token.expect("the caller has seen it");
         let successor = || ring.order.iter().copied().find(|p| ring.links[*p].takes_tokens());
-        match ring.next_wanting(token).or_else(successor) {
+        match ring.next_wanting(token, cx).or_else(successor) {
             Some(next) => self.pass(name, next, cx),
             None => {
                 self.blocked.insert(name.clone());
@@ -108,7 +112,9 @@ impl TokenRing {
                 let link = &ring.links[p];
                 link.leaving_ack.is_some_and(|last| link.has_received(last))
             });
-            let settled = told && ring.order.iter().all(|p| ring.links[*p].unacknowledged() == 0);
+            let settled = told
+                && (ring.order.iter().all(|p| ring.links[*p].unacknowledged() == 0)
+                    || cx.has(Bug::LeavesUnacknowledged));
             let keeps = self.locks.values().any(|lock| lock.token.is_some()) && ring.goes_on();
             if !settled || keeps {
                 return;
@@ -122,6 +128,7 @@ impl TokenRing {
         let Some(ring) = &self.ring else { return };
         if let Leaving::Telling { since } = self.leaving
             && ring.awaited(since, now).all(|p| ring.links[ring.me].known_by.contains(&p))
+            && (ring.has_witness() || since + LAST_PATIENCE <= now)
         {
             self.leaving = Leaving::Done;
             cx.emit(Event::LeaveDone);
@@ -147,7 +154,9 @@ impl TokenRing {
     pub(super) fn on_peer_leaving(&mut self, from: usize, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_mut().expect("messages are of a view");
         let link = &mut ring.links[from];
-        link.stays = link.stays.max(Stays::Leaving);
+        if !cx.has(Bug::PassedToLeaver) {
+            link.stays = link.stays.max(Stays::Leaving);
+        }
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
         self.serve_blocked(cx);
@@ -184,7 +193,12 @@ impl TokenRing {
             return;
         }
         link.stays = Stays::Left;
-        let taken_back = link.take_back(&received[ring.me]);
+        let arrived = &received[ring.me];
+        let taken_back = if cx.has(Bug::TakesAllBack) {
+            link.take_back(&Received::default())
+        } else {
+            link.take_back(arrived)
+        };
         link.last_words = received;
         cx.emit(Event::MemberLeft(ring.view.members[position].id));
         for (name, token) in taken_back {
@@ -197,13 +211,18 @@ impl TokenRing {
     }
 
     /// A token that was sent to a member that left without it is here again.
-    fn take_back(&mut self, name: &LockName, mut token: Token, cx: &mut Context<'_, Self>) {
+    pub(super) fn take_back(
+        &mut self,
+        name: &LockName,
+        mut token: Token,
+        cx: &mut Context<'_, Self>,
+    ) {
         if self.circulates(name) {
             // The hop did not happen.
             token.hops -= 1;
         }
         let me = self.ring.as_ref().expect("messages are of a view").me;
-        let turn = if self.circulates(name) { 1 } else { self.config.turn };
+        let turn = self.turn(name);
         self.lock_mut(name).take_in(token, me, turn);
         self.serve(name, cx);
     }
@@ -243,6 +262,13 @@ impl Ring {
     /// Whether anybody stays when this member and all who are leaving have left.
     fn goes_on(&self) -> bool {
         self.order.iter().any(|p| self.links[*p].stays == Stays::Here)
+    }
+
+    /// Whether somebody who has not left knows that this member has, or nobody is left to know.
+    fn has_witness(&self) -> bool {
+        let known_by = &self.links[self.me].known_by;
+        let mut present = self.order.iter().filter(|p| !self.links[**p].has_left()).peekable();
+        present.peek().is_none() || present.any(|p| known_by.contains(p))
     }
 
     /// The members whose answers a leaver waits for.

@@ -175,7 +175,8 @@ impl TokenRing {
         if self.ring.is_some() {
             if !circulates && !lock.waiters.is_empty() && lock.request.is_none() {
                 self.requests += 1;
-                let request = Request { number: self.requests, recorded: false, sent: cx.now() };
+                let number = if cx.has(Bug::RequestNumbersReused) { 1 } else { self.requests };
+                let request = Request { number, recorded: false, sent: cx.now() };
                 self.lock_mut(name).request = Some(request);
                 self.send_request(name, cx);
             }
@@ -211,7 +212,7 @@ impl TokenRing {
         let circulates = self.circulates(name);
         let Some(lock) = self.locks.get(name) else { return };
         let Some(token) = &lock.token else { return };
-        if lock.granted.is_some() {
+        if lock.granted.is_some() && !cx.has(Bug::PassedWhileHeld) {
             return;
         }
         self.blocked.remove(name);
@@ -224,10 +225,11 @@ impl TokenRing {
             let member = ring.order.iter().find(|p| ring.links[**p].stays == Stays::Here);
             member.copied().filter(|p| ring.links[*p].takes_tokens())
         } else {
-            ring.next_wanting(token)
+            ring.next_wanting(token, cx)
         };
         let unreachable = next.is_none() && ring.is_wanted_elsewhere(token, circulates);
-        if lock.is_wanted_here() && (lock.turn_left > 0 || next.is_none()) {
+        let in_turn = lock.turn_left > 0 || cx.has(Bug::EndlessTurn);
+        if lock.is_wanted_here() && (in_turn || next.is_none()) {
             return self.grant(name, cx);
         }
         if unreachable {
@@ -253,6 +255,7 @@ impl TokenRing {
 
     fn grant(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
         let circulates = self.circulates(name);
+        let turn = self.turn(name);
         let view = self.ring.as_ref().expect("a token is in a view").view.number;
         let lock = self.locks.get_mut(name).expect("the caller has it");
         let token = lock.token.as_mut().expect("the caller has seen it");
@@ -279,10 +282,8 @@ impl TokenRing {
         }
         token.sequence += 1;
         lock.sequence = token.sequence;
-        lock.turn_left = match lock.turn_left {
-            0 => self.config.turn - 1,
-            turn => turn - 1,
-        };
+        // Where the token cannot go on yet another turn begins.
+        lock.turn_left = if lock.turn_left == 0 { turn } else { lock.turn_left } - 1;
         let fence = (view - 1) << SEQUENCE_BITS | token.sequence;
         lock.granted = Some(Grant { ticket, fence });
         if circulates {
@@ -298,7 +299,7 @@ impl TokenRing {
         let lock = self.locks.get_mut(name).expect("the caller has it");
         let mut token = lock.token.take().expect("the caller has seen it");
         if circulates {
-            token.hops += 1;
+            token.hops += u64::from(to > 0 || !cx.has(Bug::HopNotCounted));
         } else if !lock.waiters.is_empty() {
             // The turn is over and somebody still waits here: queue again, in the token itself.
             self.requests += 1;
@@ -319,12 +320,17 @@ impl TokenRing {
         from: usize,
         number: u64,
         name: LockName,
-        token: Token,
+        mut token: Token,
         cx: &mut Context<'_, Self>,
     ) {
-        let circulates = self.circulates(&name);
-        if self.has_frozen() {
+        let (circulates, turn) = (self.circulates(&name), self.turn(&name));
+        if self.has_frozen() && !cx.has(Bug::AcceptsAfterLeft) {
             // What has arrived here is final, and is being told.
+            if cx.has(Bug::AcknowledgesAfterLeft) {
+                let ring = self.ring.as_mut().expect("messages are of a view");
+                ring.links[from].receive(number);
+                cx.set_timer(Timer::Flush, Duration::ZERO);
+            }
             return;
         }
         let ring = self.ring.as_mut().expect("messages are of a view");
@@ -346,12 +352,14 @@ impl TokenRing {
         let hop = token.hops;
         let from = ring.view.members[from].id;
         let view = ring.view.number;
-        let turn = if circulates { 1 } else { self.config.turn };
         let lock = self.lock_mut(&name);
         if lock.token.is_some() {
             // Only a stranger that speaks our language could send a second one.
             self.ignored.add();
             return;
+        }
+        if cx.has(Bug::FenceNotInToken) {
+            token.sequence = lock.sequence;
         }
         lock.take_in(token, me, turn);
         self.open.remove(&name);
@@ -446,6 +454,11 @@ impl TokenRing {
         let Some(position) = ring.view.position(peer).filter(|p| *p != ring.me) else { return };
         ring.links[position].up = false;
         ring.links[position].down_since = cx.now();
+        if cx.has(Bug::TakesPassBack) {
+            for (name, token) in ring.links[position].take_back(&Received::default()) {
+                self.take_back(&name, token, cx);
+            }
+        }
         self.notice_waiting(cx);
     }
 
@@ -494,6 +507,11 @@ impl TokenRing {
     pub(super) fn circulates(&self, name: &LockName) -> bool {
         let mode = self.ring.as_ref().map(|ring| ring.view.mode);
         mode == Some(Mode::Circulate) && *name == LockName::default_lock()
+    }
+
+    /// How many local waiters are served in one turn.
+    pub(super) fn turn(&self, name: &LockName) -> usize {
+        if self.circulates(name) { 1 } else { self.config.turn }
     }
 
     pub(super) fn lock_mut(&mut self, name: &LockName) -> &mut Lock {
@@ -549,9 +567,13 @@ impl Ring {
     }
 
     /// The first waiting member in ring order that can be reached (§5, rule 3).
-    pub(super) fn next_wanting(&self, token: &Token) -> Option<usize> {
-        let waits = |p: &usize| token.is_wanted_by(*p) && self.links[*p].takes_tokens();
-        self.order.iter().copied().find(waits)
+    pub(super) fn next_wanting(&self, token: &Token, cx: &Context<'_, TokenRing>) -> Option<usize> {
+        let reached = |p: &usize| self.links[*p].takes_tokens() || cx.has(Bug::PassIntoTheBlue);
+        let mut waiting = self.order.iter().copied().filter(|p| token.is_wanted_by(*p));
+        if cx.has(Bug::FarthestFirst) {
+            return waiting.rfind(reached);
+        }
+        waiting.find(reached)
     }
 
     /// Whether the token should go somewhere, reachable or not.
@@ -561,6 +583,9 @@ impl Ring {
     }
 
     fn repeat_passes(&mut self, to: usize, after: Duration, cx: &mut Context<'_, TokenRing>) {
+        if cx.has(Bug::PassSentOnce) {
+            return;
+        }
         for (number, lock, token) in self.links[to].overdue(cx.now(), after) {
             self.send(to, Body::Pass { number, lock, token }, cx);
         }

@@ -7,7 +7,7 @@ use super::{
     lock::{Inquiry, Try},
     machine::Ring,
 };
-use crate::{id::hash64, protocol::Context};
+use crate::{id::hash64, planted::Bug, protocol::Context};
 
 /// Of a request that has gone to everybody: nobody forwards it any more.
 const TO_ALL: u16 = u16::MAX;
@@ -38,7 +38,7 @@ impl TokenRing {
             _ if body.hops() == TO_ALL => {}
             Some(next) if !lost_count => ring.send(next, body.forwarded(), cx),
             _ if home != me => ring.send(home, body.forwarded(), cx),
-            _ if lock.touched => ring.send_all(&body.to_all(), cx),
+            _ if lock.touched && !cx.has(Bug::HomeForgets) => ring.send_all(&body.to_all(), cx),
             _ => self.create(name, cx),
         }
     }
@@ -54,13 +54,22 @@ impl TokenRing {
         // asks everybody: whoever left handed its tokens over first, so somebody who stays has had
         // the token, if there is one.
         let stays = |p: &usize| !ring.links[*p].has_left();
-        let answers_to_come = lock.inquiry.as_ref().is_some_and(|i| i.unsure.iter().all(stays));
-        if ring.first_home(name) != ring.me && !answers_to_come {
+        let answers_to_come = lock
+            .inquiry
+            .as_ref()
+            .is_some_and(|i| i.unsure.iter().all(stays) || cx.has(Bug::RoundGoesOn));
+        let asks = ring.first_home(name) != ring.me && !cx.has(Bug::TakesOverUnasked);
+        if asks && !answers_to_come {
             // Also anew when somebody leaves who has not answered: it may have handed the token to
             // a member that has already said no.
             self.requests += 1;
             let unsure = ring.order.iter().copied().filter(stays).collect();
             lock.inquiry = Some(Inquiry { round: self.requests, unsure });
+        }
+        if cx.has(Bug::RoundGoesOn)
+            && let Some(inquiry) = &mut lock.inquiry
+        {
+            inquiry.unsure.retain(stays);
         }
         let (me, n) = (ring.me, ring.view.len());
         match &lock.inquiry {
@@ -88,7 +97,8 @@ impl TokenRing {
         cx: &mut Context<'_, Self>,
     ) {
         let Some(lock) = self.locks.get_mut(name) else { return };
-        let Some(inquiry) = lock.inquiry.as_mut().filter(|i| i.round == round) else { return };
+        let fresh = |inquiry: &&mut Inquiry| inquiry.round == round || cx.has(Bug::StaleAnswer);
+        let Some(inquiry) = lock.inquiry.as_mut().filter(fresh) else { return };
         if known {
             lock.inquiry = None;
             lock.touched = true;
@@ -113,7 +123,9 @@ impl TokenRing {
             return self.turn_away(name, requester, number, cx);
         }
         let lock = self.lock_mut(&name);
-        lock.record(usize::from(requester), number);
+        if lock.token.is_some() || !cx.has(Bug::RequestNotRecorded) {
+            lock.record(usize::from(requester), number);
+        }
         if lock.token.is_none() {
             let body = Body::Request { lock: name.clone(), requester, number, hops };
             self.forward(&name, body, cx);

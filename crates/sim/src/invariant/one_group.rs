@@ -2,14 +2,18 @@
 
 use super::{Invariant, Seen, Who};
 use roundelay_core::{founding::Event, node, protocol::Effect, view::View};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All lives of all nodes that ever install a view install the same one, once, and are in it; its
-/// ring is the one that the next pointers make.
+/// ring is the one that the next pointers make. Once somebody uses it, nobody becomes active in
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OneGroup {
     pointers: Pointers,
     group: Option<(View, usize)>,
+    /// The walk in whose view each life is active, and the one of the group.
+    runs: BTreeMap<Who, u64>,
+    run: Option<u64>,
     members: BTreeSet<Who>,
 }
 
@@ -26,12 +30,17 @@ impl OneGroup {
     /// The invariant for nodes whose next pointers make this ring, as positions in the list; none
     /// if it does not close.
     pub fn new(ring: Option<Vec<u16>>) -> Self {
-        Self { pointers: Pointers::Make(ring), group: None, members: BTreeSet::new() }
+        Self::with(Pointers::Make(ring))
     }
 
     /// The invariant for nodes whose next pointers are not all known.
     pub fn of_any_ring() -> Self {
-        Self { pointers: Pointers::Unknown, group: None, members: BTreeSet::new() }
+        Self::with(Pointers::Unknown)
+    }
+
+    fn with(pointers: Pointers) -> Self {
+        let (runs, members) = (BTreeMap::new(), BTreeSet::new());
+        Self { pointers, group: None, runs, run: None, members }
     }
 }
 
@@ -49,7 +58,11 @@ impl Invariant for OneGroup {
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
-        let Seen::Effect(Effect::Emit(node::Event::Founding(event))) = seen else { return Ok(()) };
+        let event = match seen {
+            Seen::Effect(Effect::Save(record)) => return self.on_active(who, record.run),
+            Seen::Effect(Effect::Emit(node::Event::Founding(event))) => event,
+            _ => return Ok(()),
+        };
         let Event::Installed { view, founder } = event else { return Ok(()) };
         if !self.members.insert(who) {
             return Err("installs a view twice".into());
@@ -71,7 +84,20 @@ impl Invariant for OneGroup {
                 "installs {view:?} of {founder}, others {first:?} of {first_founder}"
             ));
         }
+        self.run = self.run.or(self.runs.get(&who).copied());
         Ok(())
+    }
+}
+
+impl OneGroup {
+    fn on_active(&mut self, who: Who, run: u64) -> Result<(), String> {
+        self.runs.insert(who, run);
+        match self.run {
+            Some(group) if group != run => Err(format!(
+                "is active in the view of walk {run}, but the group is that of {group}"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -121,6 +147,16 @@ mod tests {
         breaks(&mut ring(&[0, 1]), &[(3, installs(&[1, 2], &[0, 1], 0))], "not in");
         let twice = [(1, installs(&[1, 2], &[0, 1], 0)), (1, installs(&[1, 2], &[0, 1], 0))];
         breaks(&mut ring(&[0, 1]), &twice, "twice");
+    }
+
+    #[test]
+    fn who_becomes_active_in_another_view_is_found() {
+        let start = [(1, active()), (1, installs(&[1, 2], &[0, 1], 0)), (2, active())];
+        holds(&mut ring(&[0, 1]), &start);
+        let Line::Effect(Effect::Save(mut record)) = active() else { unreachable!("it saves") };
+        record.run = 2;
+        let other = [start.to_vec(), vec![(2, Line::Effect(Effect::Save(record)))]].concat();
+        breaks(&mut ring(&[0, 1]), &other, "walk 2");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use roundelay_core::{
     multicast, node,
     protocol::{Effect, EffectOf, Input, InputOf, To},
     tokenring::{self, LockName, Received, Token},
-    view::{Member, View},
+    view::{Member, Record, View},
 };
 
 /// One observation, owned.
@@ -80,6 +80,41 @@ pub(crate) fn receives_pass(from: u64, name: &str, number: u64) -> Line {
     Line::Input(Input::Message { from: id(from), message: pass(name, number) })
 }
 
+/// Sends the token of lock `name` to node `to`, with these vectors for nodes 1 to 3.
+pub(crate) fn sends_token(
+    to: u64,
+    name: &str,
+    number: u64,
+    wanted: [u64; 3],
+    served: [u64; 3],
+) -> Line {
+    let token = Token { sequence: 1, hops: 0, wanted: wanted.into(), served: served.into() };
+    says(to, tokenring::Body::Pass { number, lock: lock(name), token })
+}
+
+/// Says this to node `to`, as a member of the ring.
+pub(crate) fn says(to: u64, body: tokenring::Body) -> Line {
+    let message = node::Message::Lock(tokenring::Message { view: 1, body });
+    Line::Effect(Effect::Send { to: To::One(id(to)), message })
+}
+
+/// Says this to node `to`, as one that founds.
+pub(crate) fn founding_to(to: u64, message: founding::Message) -> Line {
+    let message = node::Message::Founding(message);
+    Line::Effect(Effect::Send { to: To::One(id(to)), message })
+}
+
+fn view_of(n: u64, mode: tokenring::Mode) -> View {
+    let member = |n| Member { id: id(n), name: name(n), life: Life(1), incarnation: 1 };
+    let (members, ring) = ((1..=n).map(member).collect(), (0..n as u16).collect());
+    View { number: 1, members, ring, mode }
+}
+
+fn installs(view: View) -> Line {
+    let event = founding::Event::Installed { view, founder: 0 };
+    Line::Effect(Effect::Emit(node::Event::Founding(event)))
+}
+
 /// Installs a view of nodes 1 to 3.
 pub(crate) fn installed() -> Line {
     installed_among(3)
@@ -87,18 +122,30 @@ pub(crate) fn installed() -> Line {
 
 /// Installs a view of nodes 1 to `n`.
 pub(crate) fn installed_among(n: u64) -> Line {
-    let member = |n| Member { id: id(n), name: name(n), life: Life(1), incarnation: 1 };
-    let (members, ring) = ((1..=n).map(member).collect(), (0..n as u16).collect());
-    let view = View { number: 1, members, ring, mode: tokenring::Mode::Rest };
-    let event = founding::Event::Installed { view, founder: 0 };
-    Line::Effect(Effect::Emit(node::Event::Founding(event)))
+    installs(view_of(n, tokenring::Mode::Rest))
+}
+
+/// Becomes active in a view of nodes 1 to 3, that of run 1.
+pub(crate) fn active() -> Line {
+    Line::Effect(Effect::Save(Record { run: 1, view: view_of(3, tokenring::Mode::Rest) }))
+}
+
+/// Node `n` becomes active in a view of nodes 1 to 3 and installs it.
+pub(crate) fn uses_view(n: u64, mode: tokenring::Mode) -> Vec<(u64, Line)> {
+    vec![(n, active()), (n, installs(view_of(3, mode)))]
+}
+
+/// Node `n` is told of its link to `peer`, and hears over it that `peer` is active, too.
+pub(crate) fn reached(n: u64, peer: u64) -> Vec<(u64, Line)> {
+    let message = founding::Message::Active { run: 1, answer: false };
+    let message = node::Message::Founding(message);
+    let says = Line::Input(Input::Message { from: id(peer), message });
+    vec![(n, Line::Input(Input::LinkUp(id(peer)))), (n, says)]
 }
 
 /// Says that the member at this position has left.
 pub(crate) fn says_left(member: u16) -> Line {
-    let body = tokenring::Body::Left { member, received: vec![Received::default(); 3] };
-    let message = node::Message::Lock(tokenring::Message { view: 1, body });
-    Line::Effect(Effect::Send { to: To::One(id(3)), message })
+    says(3, tokenring::Body::Left { member, received: vec![Received::default(); 3] })
 }
 
 /// Ends the step with these tokens.

@@ -315,9 +315,11 @@ fn hash(from: NodeId, to: NodeId, message: &Message) -> u64 {
 
 /// The invariants for nodes with these settings.
 fn invariants(configs: &[&node::Config]) -> Invariants {
+    let turn = |config: &&node::Config| Some(config.group.as_ref()?.lock.as_ref()?.turn);
+    let turn = configs.iter().filter_map(turn).max().unwrap_or(1);
     match pointers(configs) {
-        Some(next) => Invariants::new(closed(&next)),
-        None => Invariants::of_any_ring(),
+        Some(next) => Invariants::new(closed(&next), turn),
+        None => Invariants::of_any_ring(turn),
     }
 }
 

@@ -178,6 +178,31 @@ impl Weather {
         }
     }
 
+    /// Makes whatever is said uncertain: it is lost, or comes twice, or late.
+    pub(super) fn worsen(&mut self) {
+        self.loss = 300;
+        self.duplication = 300;
+        self.straggling = (300, ms(300));
+    }
+
+    /// For a while, after the group has begun, `node` does not get through to `peer`, and is told
+    /// so; how long the storm has to last for that.
+    pub(super) fn cut_off(
+        &mut self,
+        dice: &mut Dice,
+        node: NodeId,
+        peer: NodeId,
+        storm: Duration,
+    ) -> Duration {
+        let since = Time::ZERO + dice.span(ms(1000), storm);
+        let until = since + ms(3500);
+        let cut = Cut { from: node, to: peer, since, until };
+        let told_down = Some(since + dice.span(Duration::ZERO, ms(300)));
+        let told_up = Some(until + dice.span(Duration::ZERO, ms(200)));
+        self.blackouts.push(Blackout { cut, told_down, told_up });
+        storm.max(until.since(Time::ZERO))
+    }
+
     fn draw_blackouts(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
         let one_way = dice.chance(300);
         // One link after the other, or one node or half of them against the rest.

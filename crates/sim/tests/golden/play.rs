@@ -31,6 +31,9 @@ const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
+/// How many grants are a turn.
+const TURN: usize = 1;
+
 /// How long a process that has left flushes its queues.
 const LINGER: Duration = ms(100);
 
@@ -71,7 +74,7 @@ impl<'a> Play<'a> {
             script,
             names: Names(script.nodes.clone()),
             sim: Simulator::new(Dice::new(1), settings),
-            invariants: Invariants::new(ring(&script.next)),
+            invariants: Invariants::new(ring(&script.next), TURN),
             lives: BTreeMap::new(),
             through: Rc::default(),
             tickets: BTreeMap::new(),
@@ -339,7 +342,7 @@ fn lock_config(me: NodeId) -> tokenring::Config {
     tokenring::Config {
         me,
         hold: ms(100),
-        turn: 1,
+        turn: TURN,
         waiters_max: 100,
         locks_max: 100,
         repeat: ms(200),

@@ -51,11 +51,11 @@ use roundelay_core::{
     protocol::{Effect, EffectOf, Input, InputOf},
     time::Time,
     tokenring::{self, LockName, Mode, Ticket},
+    trace::TraceHasher,
 };
 use roundelay_sim::{
     Step, Subject,
     invariant::{Invariants, Violation, Who},
-    sim::TraceHasher,
 };
 use stateright::{Model, Property};
 use std::{
@@ -295,7 +295,7 @@ impl<P: Checkable> SmallGroup<P> {
         let state = State {
             members: nodes.clone().map(config).collect(),
             network: Arc::new([]),
-            invariants: Shared::new(Invariants::new(Some(ring))),
+            invariants: Shared::new(Invariants::new(Some(ring), 1)),
             violation: None,
         };
         let starts = nodes.clone().map(|node| Action::Prepare(node, Input::Start(None)));

@@ -1,6 +1,6 @@
 //! A value that many states have in common, with its hash.
 
-use roundelay_sim::sim::TraceHasher;
+use roundelay_core::trace::TraceHasher;
 use std::{
     fmt,
     hash::{Hash, Hasher},

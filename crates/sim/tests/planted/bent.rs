@@ -74,12 +74,6 @@ fn failures<B: Bend>(seeds: u64) -> impl Iterator<Item = Failure> {
     (0..seeds).filter_map(|seed| storm::run::<Bent<B>>(&Scenario::new(seed), &mut |_| ()).err())
 }
 
-/// The first failure of a variant within so many seeds.
-pub(crate) fn first_failure<B: Bend>(seeds: u64) -> Failure {
-    let failure = failures::<B>(seeds).next();
-    failure.unwrap_or_else(|| panic!("{seeds} seeds have not found {:?}", B::default()))
-}
-
 /// Runs a variant until an invariant is broken, which must be one of these. (What is unsafe may
 /// get stuck just as well, so runs that do are passed over.)
 #[track_caller]

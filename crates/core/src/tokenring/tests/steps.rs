@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::{
+    planted::Bug,
     protocol::{Context, Effect, InputOf, Protocol as _, Rng},
     time::Time,
 };
+use core::cell::RefCell;
 use rand_core::SeedableRng as _;
 
 fn lock_with_home(n: usize, home: usize) -> LockName {
@@ -22,6 +24,7 @@ struct Hand {
     q: Vec<(NodeId, NodeId, Message)>,
     events: Vec<(NodeId, Event)>,
     timers: BTreeSet<(NodeId, Timer)>,
+    planted: Option<Bug>,
 }
 impl Hand {
     fn new(n: usize, mode: Mode) -> Self {
@@ -43,6 +46,7 @@ impl Hand {
             q: vec![],
             events: vec![],
             timers: BTreeSet::new(),
+            planted: None,
         };
         for i in 0..n {
             for j in 0..n {
@@ -59,7 +63,8 @@ impl Hand {
     fn input(&mut self, i: usize, input: InputOf<TokenRing>) {
         let mut fx = Vec::new();
         let Some(m) = self.m.get_mut(&id(i)) else { return };
-        m.handle(input, &mut Context::new(self.now, &mut self.rng, &mut fx));
+        let cx = Context::new(self.now, &mut self.rng, &mut fx);
+        m.handle(input, &mut cx.planting(self.planted));
         for e in fx {
             match e {
                 Effect::Send { to, message } => {
@@ -122,35 +127,53 @@ impl Hand {
     }
 }
 
-#[test]
-fn a_home_asks_anew_when_somebody_leaves_without_an_answer() {
-    let lock = lock_with_home(4, 0);
+/// The home, p0, has left, and p1 has taken over from it. The token rests with p2, which leaves
+/// before it is asked: it passes the token to p3, which has already said "never" to p1. That answer
+/// is returned, and has come unless `is_slow`.
+fn who_leaves_has_not_answered(
+    lock: &LockName,
+    planted: Option<Bug>,
+    is_slow: bool,
+) -> (Hand, Body) {
     let mut h = Hand::new(4, Mode::Rest);
+    h.planted = planted;
     let none = |_: usize, _: usize, _: &Body| false;
-    // p2 uses the lock and rests with it.
-    h.lock(2, &lock, 1);
+    h.lock(2, lock, 1);
     h.deliver(none);
     h.input(2, Input::Command(Command::Unlock { lock: lock.clone(), ticket: 1 }));
-    assert_eq!(h.holders(&lock), [2]);
-    // The home leaves.
+    assert_eq!(h.holders(lock), [2]);
     h.input(0, Input::Command(Command::Leave));
     for _ in 0..20 {
         h.tick(none);
     }
     assert!(h.events.contains(&(id(0), Event::LeaveDone)));
-    // p1 is home now; wants the lock. Its question to p2 is slow, p3 says "never".
-    let slow = |_: usize, to: usize, b: &Body| to == 2 && matches!(b, Body::Ask { .. });
-    h.lock(1, &lock, 2);
+    let answer = RefCell::new(None);
+    let slow = |from: usize, to: usize, b: &Body| {
+        if from == 3 && matches!(b, Body::Answer { .. }) {
+            answer.replace(Some(b.clone()));
+            return is_slow;
+        }
+        to == 2 && matches!(b, Body::Ask { .. })
+    };
+    h.lock(1, lock, 2);
     h.deliver(slow);
-    // p2 leaves: passes to p3 and says so.
     h.input(2, Input::Command(Command::Leave));
     h.deliver(slow);
     assert!(h.events.contains(&(id(2), Event::LeaveDone)), "{:?}", h.events);
-    assert_eq!(h.holders(&lock), [3]);
+    assert_eq!(h.holders(lock), [3]);
+    let answer = answer.take().expect("p3 was asked");
+    assert!(matches!(answer, Body::Answer { known: false, .. }));
+    (h, answer)
+}
+
+#[test]
+fn a_home_asks_anew_when_somebody_leaves_without_an_answer() {
+    let lock = lock_with_home(4, 0);
+    let none = |_: usize, _: usize, _: &Body| false;
+    let (mut h, _) = who_leaves_has_not_answered(&lock, None, false);
     h.lock(3, &lock, 3);
     h.deliver(none);
-    h.tick(none);
-    for _ in 0..30 {
+    for _ in 0..31 {
         h.tick(none);
     }
     assert_eq!(h.holders(&lock), [3]);
@@ -159,6 +182,25 @@ fn a_home_asks_anew_when_somebody_leaves_without_an_answer() {
         h.tick(none);
     }
     assert_eq!(h.holders(&lock), [1]);
+    // Were the round to go on with those who stay, there would be two tokens.
+    let (mut h, _) = who_leaves_has_not_answered(&lock, Some(Bug::RoundGoesOn), false);
+    h.lock(3, &lock, 3);
+    h.tick(none);
+    assert_eq!(h.holders(&lock), [1, 3]);
+}
+
+#[test]
+fn an_answer_to_an_earlier_round_does_not_count() {
+    let lock = lock_with_home(4, 0);
+    for (planted, holders) in [(None, vec![3]), (Some(Bug::StaleAnswer), vec![1, 3])] {
+        let (mut h, answer) = who_leaves_has_not_answered(&lock, planted, true);
+        // p1 asks p3 anew. That is slow, but what p3 has said before comes at last.
+        h.lock(3, &lock, 3);
+        h.tick(|_, _, b| matches!(b, Body::Answer { .. }));
+        let message = Message { view: 1, body: answer };
+        h.input(1, Input::Message { from: id(3), message });
+        assert_eq!(h.holders(&lock), holders, "{planted:?}");
+    }
 }
 
 #[test]
@@ -223,6 +265,46 @@ fn who_left_is_told_until_it_is_acknowledged() {
     assert!(h.events.contains(&(id(1), Event::MemberLeft(id(0)))), "{:?}", h.m[&id(1)].status());
 }
 
+/// A leaver that is cut off does not go before somebody can pass its last words on: else a token
+/// on its way to it would be lost.
+#[test]
+fn who_reaches_nobody_waits_to_be_heard() {
+    let none = |_: usize, _: usize, _: &Body| false;
+    let cut = |from: usize, to: usize, _: &Body| from == 0 || to == 0;
+    let left = |h: &Hand| h.events.contains(&(id(0), Event::LeaveDone));
+    for is_back in [true, false] {
+        let mut h = Hand::new(3, Mode::Circulate);
+        // The token goes round, and is on its way from p2 to p0 when p0 is cut off.
+        while h.m[&id(2)].status().unacknowledged == 0 {
+            h.tick(|from, to, b| (from, to) == (2, 0) && matches!(b, Body::Pass { .. }));
+        }
+        h.input(0, Input::LinkDown(id(1)));
+        h.input(0, Input::LinkDown(id(2)));
+        h.input(0, Input::Command(Command::Leave));
+        for _ in 0..50 {
+            h.tick(cut);
+        }
+        assert!(!left(&h));
+        if is_back {
+            h.input(0, Input::LinkUp(id(1)));
+            for _ in 0..10 {
+                h.tick(|from, to, _| (from, to) == (0, 2) || (from, to) == (2, 0));
+            }
+            assert!(left(&h));
+            h.lock(1, &LockName::default_lock(), 1);
+            for _ in 0..10 {
+                h.tick(none);
+            }
+            assert_eq!(h.holders(&LockName::default_lock()), [1], "p2 has taken it back");
+        } else {
+            for _ in 0..60 {
+                h.tick(cut);
+            }
+            assert!(left(&h), "there is an end to its patience");
+        }
+    }
+}
+
 #[test]
 fn a_holder_waits_for_nobody() {
     let mut h = Hand::new(3, Mode::Rest);
@@ -271,6 +353,29 @@ fn a_token_at_the_end_of_its_fences_is_ignored() {
     h.lock(0, &l, 1);
     h.input(0, Input::Message { from: id(1), message });
     assert_eq!((h.holders(&l), h.m[&id(0)].status().ignored), (vec![], 1));
+}
+
+/// A circulating token whose successor cannot be reached serves one waiter after the other, but
+/// goes on as soon as it can.
+#[test]
+fn a_circulating_token_goes_on_when_its_successor_is_back() {
+    let mut h = Hand::new(2, Mode::Circulate);
+    let name = LockName::default_lock();
+    for ticket in 1..=4 {
+        h.lock(0, &name, ticket);
+    }
+    let unlock = |ticket| {
+        let lock = LockName::default_lock();
+        Input::Command(Command::Unlock { lock, ticket })
+    };
+    h.input(0, Input::LinkDown(id(1)));
+    h.input(0, unlock(1));
+    assert_eq!(h.holders(&name), [0]);
+    h.input(0, Input::LinkUp(id(1)));
+    h.input(0, unlock(2));
+    let granted = |(_, event): &&(NodeId, Event)| matches!(event, Event::Granted { .. });
+    assert_eq!(h.events.iter().filter(granted).count(), 2);
+    assert!(h.holders(&name).is_empty(), "it is on its way");
 }
 
 #[test]

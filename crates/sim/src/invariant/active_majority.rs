@@ -1,0 +1,124 @@
+//! Active majority: nobody uses a view before most of its members are known to be in it.
+
+use super::{Invariant, Seen, Who};
+use roundelay_core::{
+    founding::{self, Message},
+    id::NodeId,
+    node,
+    protocol::{Effect, Input},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A life installs the view of a walk once it is active in it and has heard so from others that
+/// make a strict majority with it; before that it says nothing of lock or order, grants nothing
+/// and delivers nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ActiveMajority {
+    /// In which walk's view each life is active.
+    active: BTreeMap<Who, u64>,
+    /// Who has said to a life that it is active in the view of a walk.
+    heard: BTreeMap<Who, BTreeSet<(u64, NodeId)>>,
+    installed: BTreeSet<Who>,
+}
+
+impl Invariant for ActiveMajority {
+    fn name(&self) -> &'static str {
+        "active_majority"
+    }
+
+    fn source(&self) -> &'static str {
+        "rules-views-multicast.md, V8: used once a strict majority is known to be active"
+    }
+
+    fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Input(Input::Message { from, message: node::Message::Founding(message) }) => {
+                if let Message::Active { run, .. } | Message::Announce { run, .. } = message {
+                    self.heard.entry(who).or_default().insert((*run, *from));
+                }
+                Ok(())
+            }
+            Seen::Effect(Effect::Save(record)) => {
+                self.active.insert(who, record.run);
+                Ok(())
+            }
+            Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::Installed {
+                view,
+                ..
+            }))) => self.on_installed(who, view.majority()),
+            Seen::Effect(Effect::Send { message, .. }) => match message {
+                node::Message::Lock(_) => self.on_use(who, message),
+                node::Message::Order(_) => self.on_use(who, message),
+                _ => Ok(()),
+            },
+            Seen::Effect(Effect::Emit(event)) => match event {
+                node::Event::Lock(roundelay_core::tokenring::Event::Granted { .. })
+                | node::Event::Order(roundelay_core::multicast::Event::Delivered(_)) => {
+                    self.on_use(who, event)
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ActiveMajority {
+    fn on_installed(&mut self, who: Who, majority: usize) -> Result<(), String> {
+        let Some(active) = self.active.get(&who) else {
+            return Err("uses a view in which it is not active".into());
+        };
+        let heard = self.heard.get(&who).into_iter().flatten();
+        let others = heard.filter(|(run, node)| run == active && *node != who.node).count();
+        if 1 + others < majority {
+            return Err(format!("uses a view with {others} others known to be active"));
+        }
+        self.installed.insert(who);
+        Ok(())
+    }
+
+    fn on_use(&self, who: Who, what: &dyn std::fmt::Debug) -> Result<(), String> {
+        if self.installed.contains(&who) {
+            Ok(())
+        } else {
+            Err(format!("uses no view yet, but has {what:?}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use roundelay_core::tokenring::Body;
+
+    fn hears_active(run: u64) -> (u64, Line) {
+        let message = node::Message::Founding(Message::Active { run, answer: false });
+        (1, Line::Input(Input::Message { from: id(2), message }))
+    }
+
+    #[test]
+    fn two_of_three_are_enough() {
+        let history =
+            [(1, active()), hears_active(1), (1, installed()), (1, says(2, Body::Leaving))];
+        holds(&mut ActiveMajority::default(), &history);
+    }
+
+    #[test]
+    fn one_of_three_is_found() {
+        let words = "0 others";
+        breaks(&mut ActiveMajority::default(), &[(1, active()), (1, installed())], words);
+        let other_walk = [(1, active()), hears_active(2), (1, installed())];
+        breaks(&mut ActiveMajority::default(), &other_walk, words);
+        breaks(&mut ActiveMajority::default(), &[hears_active(1), (1, installed())], "not active");
+    }
+
+    #[test]
+    fn who_is_not_in_use_of_a_view_says_nothing_of_it() {
+        let start = [(1, active()), hears_active(1)];
+        for line in [says(2, Body::Leaving), granted("a", 1, 1), delivers(1, 1, 1, 1, "x")] {
+            let history = [start.to_vec(), vec![(1, line)]].concat();
+            breaks(&mut ActiveMajority::default(), &history, "no view yet");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Recorded: what a token has been told of a request it never forgets.
+
+use super::{Invariant, Seen, Who, reach::Reach};
+use roundelay_core::{
+    id::NodeId,
+    node,
+    protocol::{Effect, To},
+    tokenring::{Body, LockName, Token},
+    view::View,
+};
+use std::collections::BTreeMap;
+
+/// Whoever sends on the request of another, or acknowledges it, has recorded it: the next token
+/// that it passes on has it. From pass to pass neither the vectors of a token nor its sequence go back, and only
+/// the turn of a member says that it was served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Recorded {
+    reach: Reach,
+    /// The last pass over each link: what has a smaller number is a repetition.
+    passes: BTreeMap<(Who, NodeId), u64>,
+    /// Per life and lock: the newest request of each position that it must know.
+    records: BTreeMap<(Who, LockName), Vec<u64>>,
+    /// The tokens as they were passed last.
+    tokens: BTreeMap<LockName, Token>,
+}
+
+impl Invariant for Recorded {
+    fn name(&self) -> &'static str {
+        "recorded"
+    }
+
+    fn source(&self) -> &'static str {
+        "rules-tokenring.md, section 5, rules 2 and 3; H12, H13"
+    }
+
+    fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
+        self.reach.see(who, seen);
+        let Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) = seen else {
+            return Ok(());
+        };
+        self.on_send(who, to, &message.body)
+    }
+}
+
+impl Recorded {
+    fn on_send(&mut self, who: Who, to: &To, body: &Body) -> Result<(), String> {
+        let Some((_, view)) = self.reach.of(who) else { return Ok(()) };
+        match body {
+            Body::Request { lock, requester, number, .. } => {
+                let position = usize::from(*requester);
+                // An own one may be over: refused by a home that has no room for the lock.
+                if view.position(who.node) != Some(position) {
+                    record(&mut self.records, (who, lock), view, position, *number);
+                }
+            }
+            Body::Recorded { lock, number } => {
+                for position in to.peers().iter().filter_map(|peer| view.position(*peer)) {
+                    record(&mut self.records, (who, lock), view, position, *number);
+                }
+            }
+            Body::Pass { number, lock, token } => {
+                let Some(me) = view.position(who.node) else { return Ok(()) };
+                for to in to.peers() {
+                    let last = self.passes.entry((who, *to)).or_default();
+                    if *number > *last {
+                        *last = *number;
+                        self.on_pass(who, me, lock, token)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_pass(
+        &mut self,
+        who: Who,
+        me: usize,
+        lock: &LockName,
+        token: &Token,
+    ) -> Result<(), String> {
+        if let Some(records) = self.records.get(&(who, lock.clone()))
+            && let Some(position) = behind(&token.wanted, records)
+        {
+            let number = records[position];
+            return Err(format!("passes {lock} without request {number} of {position}: {token:?}"));
+        }
+        let Some(before) = self.tokens.insert(lock.clone(), token.clone()) else { return Ok(()) };
+        let back = behind(&token.wanted, &before.wanted).is_some()
+            || behind(&token.served, &before.served).is_some()
+            || token.sequence < before.sequence;
+        let mut others = (0..token.served.len()).filter(|p| *p != me);
+        if back {
+            Err(format!("passes {lock} with {token:?}, but it was {before:?}"))
+        } else if let Some(position) = others.find(|p| token.served[*p] > before.served[*p]) {
+            Err(format!("passes {lock} as if {position} had been served: {token:?}, {before:?}"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn record(
+    records: &mut BTreeMap<(Who, LockName), Vec<u64>>,
+    (who, lock): (Who, &LockName),
+    view: &View,
+    position: usize,
+    number: u64,
+) {
+    let record = records.entry((who, lock.clone())).or_insert_with(|| vec![0; view.len()]);
+    record[position] = record[position].max(number);
+}
+
+/// A position at which `now` is behind `before`.
+fn behind(now: &[u64], before: &[u64]) -> Option<usize> {
+    now.iter().zip(before).position(|(now, before)| now < before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use roundelay_core::tokenring::Mode;
+
+    fn start() -> Vec<(u64, Line)> {
+        [uses_view(1, Mode::Rest), uses_view(2, Mode::Rest)].concat()
+    }
+
+    fn after(lines: &[(u64, Line)]) -> Vec<(u64, Line)> {
+        let mut history = start();
+        history.extend(lines.iter().cloned());
+        history
+    }
+
+    fn forwards(requester: u16, number: u64) -> Line {
+        says(2, Body::Request { lock: lock("a"), requester, number, hops: 1 })
+    }
+
+    #[test]
+    fn what_is_recorded_goes_with_the_token() {
+        let history = after(&[
+            (1, forwards(2, 4)),
+            (1, says(2, Body::Recorded { lock: lock("a"), number: 7 })),
+            (1, sends_token(2, "a", 1, [1, 7, 4], [1, 0, 0])),
+            (2, sends_token(1, "a", 1, [2, 7, 5], [1, 7, 0])),
+        ]);
+        holds(&mut Recorded::default(), &history);
+    }
+
+    #[test]
+    fn a_request_that_went_by_and_is_forgotten_is_found() {
+        let pass = sends_token(2, "a", 1, [1, 7, 3], [1, 0, 0]);
+        let history = after(&[(1, forwards(2, 4)), (1, pass)]);
+        breaks(&mut Recorded::default(), &history, "without request 4");
+    }
+
+    #[test]
+    fn an_own_request_may_be_over() {
+        let pass = sends_token(2, "a", 1, [1, 7, 3], [1, 0, 0]);
+        holds(&mut Recorded::default(), &after(&[(1, forwards(0, 4)), (1, pass)]));
+    }
+
+    #[test]
+    fn an_acknowledged_request_that_is_forgotten_is_found() {
+        let recorded = says(2, Body::Recorded { lock: lock("a"), number: 7 });
+        let history = after(&[(1, recorded), (1, sends_token(2, "a", 1, [1, 6, 3], [1, 0, 0]))]);
+        breaks(&mut Recorded::default(), &history, "without request 7");
+    }
+
+    #[test]
+    fn a_token_that_goes_back_is_found() {
+        let first = (1, sends_token(2, "a", 1, [1, 7, 4], [1, 0, 0]));
+        for wrong in [
+            sends_token(1, "a", 1, [1, 7, 3], [1, 7, 0]),
+            sends_token(1, "a", 1, [1, 7, 4], [0, 7, 0]),
+        ] {
+            let history = after(&[first.clone(), (2, wrong)]);
+            breaks(&mut Recorded::default(), &history, "but it was");
+        }
+    }
+
+    #[test]
+    fn a_turn_that_was_never_had_is_found() {
+        let history = after(&[
+            (1, sends_token(2, "a", 1, [1, 7, 4], [1, 0, 0])),
+            (2, sends_token(1, "a", 1, [1, 7, 4], [1, 7, 4])),
+        ]);
+        breaks(&mut Recorded::default(), &history, "as if 2");
+    }
+}

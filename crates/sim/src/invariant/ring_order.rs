@@ -1,0 +1,201 @@
+//! Ring order: a token goes to the next member that wants it.
+
+use super::{
+    Invariant, Seen, Who,
+    reach::{Known, Reach, circulates, ring_from},
+};
+use roundelay_core::{
+    id::NodeId,
+    node,
+    protocol::{Effect, Input, InputOf},
+    tokenring::{Body, LockName, Token},
+    view::View,
+};
+use std::collections::BTreeMap;
+
+/// A resting token is passed to the first member in ring order that wants it according to the
+/// token's own vectors; only those are skipped whom the passer cannot reach or who have said that
+/// they leave. Where nobody wants it, it goes to nobody, but to who asks for it at once (a `try`),
+/// or, from a member that leaves, to the next one. A circulating token goes to the successor that
+/// stays, and waits for it. No token goes to who cannot be reached, or leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RingOrder {
+    reach: Reach,
+    /// The last pass over each link: what has a smaller number is a repetition.
+    passes: BTreeMap<(Who, NodeId), u64>,
+    /// The `try` that the present step began with.
+    asked: Option<(LockName, usize)>,
+}
+
+impl Invariant for RingOrder {
+    fn name(&self) -> &'static str {
+        "ring_order"
+    }
+
+    fn source(&self) -> &'static str {
+        "protocols.md, section 2: next in ring order; rules-tokenring.md, section 5, rule 3, and H16"
+    }
+
+    fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
+        self.reach.see(who, seen);
+        match seen {
+            Seen::Input(input) => {
+                self.asked = attempt(input);
+                Ok(())
+            }
+            Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
+                let Body::Pass { number, lock, token } = &message.body else { return Ok(()) };
+                to.peers().iter().try_for_each(|to| {
+                    let last = self.passes.entry((who, *to)).or_default();
+                    if *number <= *last {
+                        return Ok(());
+                    }
+                    *last = *number;
+                    self.on_pass(who, *to, lock, token)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RingOrder {
+    fn on_pass(&self, who: Who, to: NodeId, lock: &LockName, token: &Token) -> Result<(), String> {
+        let Some((known, view)) = self.reach.of(who) else {
+            return Err(format!("passes {lock} before it uses a view"));
+        };
+        let (Some(me), Some(at)) = (view.position(who.node), view.position(to)) else {
+            return Err(format!("passes {lock} to {to}, which is no member"));
+        };
+        if !known.reaches(to) {
+            return Err(format!("passes {lock} to {to}, which it does not reach"));
+        }
+        let next = if circulates(view, lock) && !known.leaves() {
+            ring_from(view, me).find(|p| known.stays(view.members[*p].id))
+        } else {
+            self.next_wanting(known, view, me, lock, token, at)
+        };
+        if next == Some(at) {
+            return Ok(());
+        }
+        let next = next.map(|p| view.members[p].id);
+        Err(format!("passes {lock} to {to}, not to {next:?}: {token:?}, positions from {me}"))
+    }
+
+    /// Who is to get a token of which `asked` has perhaps been asked for at once.
+    fn next_wanting(
+        &self,
+        known: &Known,
+        view: &View,
+        me: usize,
+        lock: &LockName,
+        token: &Token,
+        asked: usize,
+    ) -> Option<usize> {
+        let reached = || ring_from(view, me).filter(|p| known.reaches(view.members[*p].id));
+        let wanting = reached().find(|p| token.wanted[*p] > token.served[*p]);
+        wanting.or_else(|| {
+            let attempt = self.asked.as_ref() == Some(&(lock.clone(), asked));
+            if attempt { Some(asked) } else { reached().next().filter(|_| known.leaves()) }
+        })
+    }
+}
+
+fn attempt(input: &InputOf<node::Node>) -> Option<(LockName, usize)> {
+    let Input::Message { message: node::Message::Lock(message), .. } = input else { return None };
+    let Body::Try { lock, requester, .. } = &message.body else { return None };
+    Some((lock.clone(), usize::from(*requester)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use roundelay_core::tokenring::{Message, Mode};
+
+    /// Node 1 uses a view of three and reaches both others.
+    fn start(mode: Mode) -> Vec<(u64, Line)> {
+        let mut history = uses_view(1, mode);
+        history.extend([reached(1, 2), reached(1, 3)].concat());
+        history
+    }
+
+    fn passes(to: u64, number: u64, wanted: [u64; 3], served: [u64; 3]) -> Line {
+        sends_token(to, "default", number, wanted, served)
+    }
+
+    fn after(start: &[(u64, Line)], line: Line) -> Vec<(u64, Line)> {
+        let mut history = start.to_vec();
+        history.push((1, line));
+        history
+    }
+
+    #[test]
+    fn the_next_that_wants_it_is_fine() {
+        let start = start(Mode::Rest);
+        let next = after(&start, passes(2, 1, [0, 1, 1], [0, 0, 0]));
+        holds(&mut RingOrder::default(), &next);
+        let other = after(&start, passes(3, 1, [1, 1, 2], [1, 1, 1]));
+        holds(&mut RingOrder::default(), &other);
+        // A repetition may come when others want it, too.
+        let again = after(&other, passes(3, 1, [1, 9, 2], [1, 1, 1]));
+        holds(&mut RingOrder::default(), &again);
+    }
+
+    #[test]
+    fn a_pass_over_who_waits_is_found() {
+        let history = after(&start(Mode::Rest), passes(3, 1, [0, 1, 1], [0, 0, 0]));
+        breaks(&mut RingOrder::default(), &history, "not to");
+    }
+
+    #[test]
+    fn who_is_not_reached_or_leaves_is_skipped_and_gets_nothing() {
+        let mut down = start(Mode::Rest);
+        down.push((1, Line::Input(Input::LinkDown(id(2)))));
+        let mut leaving = start(Mode::Rest);
+        leaving.push((1, says(2, Body::LeavingAck { last_pass: 0 })));
+        let mut unconfirmed = start(Mode::Rest);
+        unconfirmed.push((1, Line::Input(Input::LinkUp(id(2)))));
+        for start in [down, leaving, unconfirmed] {
+            let skips = after(&start, passes(3, 1, [0, 1, 1], [0, 0, 0]));
+            holds(&mut RingOrder::default(), &skips);
+            let passes = after(&start, passes(2, 1, [0, 1, 1], [0, 0, 0]));
+            breaks(&mut RingOrder::default(), &passes, "does not reach");
+        }
+    }
+
+    #[test]
+    fn a_pass_to_who_does_not_want_it_is_found() {
+        let unwanted = passes(2, 1, [0, 1, 0], [0, 1, 0]);
+        let mut history = start(Mode::Rest);
+        breaks(&mut RingOrder::default(), &after(&history, unwanted.clone()), "not to None");
+        // Who asks at once may get it, and so may whoever follows a member that leaves.
+        let (lock, number) = (lock("default"), 1);
+        let body = Body::Try { lock, requester: 1, number, hops: 0 };
+        let message = node::Message::Lock(Message { view: 1, body });
+        let asks = Line::Input(Input::Message { from: id(3), message });
+        holds(&mut RingOrder::default(), &after(&after(&history, asks), unwanted.clone()));
+        history.push((1, says(2, Body::Leaving)));
+        holds(&mut RingOrder::default(), &after(&history, unwanted));
+        let second = after(&history, passes(3, 1, [0; 3], [0; 3]));
+        breaks(&mut RingOrder::default(), &second, "not to");
+    }
+
+    #[test]
+    fn a_circulating_token_skips_nobody_who_stays() {
+        let mut history = start(Mode::Circulate);
+        holds(&mut RingOrder::default(), &after(&history, passes(2, 1, [0; 3], [0; 3])));
+        let skips = passes(3, 1, [0; 3], [0; 3]);
+        breaks(&mut RingOrder::default(), &after(&history, skips.clone()), "not to");
+        history.push((1, Line::Input(Input::LinkDown(id(2)))));
+        breaks(&mut RingOrder::default(), &after(&history, skips.clone()), "not to");
+        history.push((1, says(3, Body::LeftAck { member: 1 })));
+        holds(&mut RingOrder::default(), &after(&history, skips));
+    }
+
+    #[test]
+    fn a_pass_before_there_is_a_view_is_found() {
+        let history = [(1, passes(2, 1, [0, 1, 0], [0; 3]))];
+        breaks(&mut RingOrder::default(), &history, "before");
+    }
+}
