@@ -263,10 +263,8 @@ impl Invariants {
 fn is_noticed(effect: &EffectOf<node::Node>) -> bool {
     match effect {
         Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
-        Effect::Emit(_) => true,
-        Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Save(_) | Effect::Append(_) => {
-            false
-        }
+        Effect::Emit(_) | Effect::Save(_) => true,
+        Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Append(_) => false,
     }
 }
 
