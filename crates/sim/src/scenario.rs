@@ -3,9 +3,11 @@
 //! Each seed draws its own mix (swarm testing; Groce et al. 2012): a run without loss or without
 //! locks finds what is drowned out in a run that has everything.
 
+mod ingredient;
 mod settings;
 mod weather;
 
+pub use ingredient::{Ingredient, Kind, Unknown};
 pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
@@ -47,6 +49,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// What the simulator does with time.
     pub settings: Settings,
+    /// Whether everybody leaves, and goes on running to answer the others.
+    pub exodus: bool,
     /// How long the faults last.
     pub storm: Duration,
     /// How long after that everything must be reached.
@@ -71,6 +75,13 @@ impl NodePlan {
     /// Its id.
     pub fn id(&self) -> NodeId {
         self.config.name.id()
+    }
+
+    /// Whether it begins to found the group, or may.
+    fn starts_group(&self) -> bool {
+        let group = self.config.group.as_ref();
+        group.is_some_and(|group| group.founding.trigger == Trigger::FirstOfList)
+            || self.plan.from_start.iter().any(|(_, task)| *task == Task::Start)
     }
 
     /// Its first life.
@@ -133,7 +144,8 @@ impl Scenario {
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
-        let nodes = draw_nodes(&mut dice, &shape, &edges, storm);
+        let mut nodes = draw_nodes(&mut dice, &shape, &edges, storm);
+        let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
         let weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
@@ -151,10 +163,18 @@ impl Scenario {
             edges,
             weather,
             settings,
+            exodus,
             storm,
             patience,
             names,
         }
+    }
+
+    /// The same with faults that end after this long, if that is earlier.
+    #[must_use]
+    pub fn with_storm(mut self, limit: Option<Duration>) -> Self {
+        self.storm = limit.map_or(self.storm, |limit| self.storm.min(limit));
+        self
     }
 
     /// The name of a node.
@@ -163,9 +183,16 @@ impl Scenario {
     }
 
     /// Whether there will be a group in which everything gets done. A ring that does not close
-    /// makes none, and one that loses a member without a word stands still.
+    /// makes none, nor does one that nobody starts, and one that loses a member without a word
+    /// stands still.
     pub fn group_prospers(&self) -> bool {
-        self.group && self.ring.is_some() && self.weather.outages.is_empty()
+        let closes = self.ring.is_some() && self.weather.outages.is_empty();
+        self.group && closes && self.nodes.iter().any(NodePlan::starts_group)
+    }
+
+    /// Whether every message gets its place in the order: not if a majority leaves without it.
+    pub fn order_prospers(&self) -> bool {
+        self.parts.order && self.group_prospers() && !self.exodus
     }
 
     /// Whether the gossip keeps everything for repair: then everything must reach everybody.
@@ -332,6 +359,21 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, storm: Duration) -> Vec<Plan> {
     plans
 }
 
+/// Seldom everybody leaves an order: then it may stop short, but each must be able to leave, if the
+/// others stay to answer. (The dice are its own: nothing else in a run depends on them.)
+fn draw_exodus(seed: u64, shape: &Shape, storm: Duration, nodes: &mut [NodePlan]) -> bool {
+    let mut dice = Dice::new(seed.rotate_left(32));
+    if !shape.parts.order || shape.parts.lock || !dice.chance(200) {
+        return false;
+    }
+    for node in nodes {
+        let when = dice.span(Duration::ZERO, storm * 2);
+        node.plan.from_install.retain(|(_, task)| !matches!(task, Task::Leave));
+        node.plan.from_install.push((when, Task::Leave));
+    }
+    true
+}
+
 /// The life of one node in a run: reproducible, and different for each.
 pub(crate) fn draw_life(dice: &mut Dice) -> Life {
     Life(u128::from(dice.number()) << 64 | u128::from(dice.number()))
@@ -402,6 +444,7 @@ mod tests {
             tasks.filter(|(_, task)| matches!(task, Task::Leave)).count()
         };
         assert!(drawn.iter().any(|s| leaves(s) > 1));
-        assert!(drawn.iter().all(|s| leaves(s) <= (s.nodes.len() - 1) / 2));
+        assert!(drawn.iter().any(|s| s.exodus && s.group_prospers() && s.nodes.len() > 2));
+        assert!(drawn.iter().all(|s| s.exodus || leaves(s) <= (s.nodes.len() - 1) / 2));
     }
 }

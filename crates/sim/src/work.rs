@@ -24,6 +24,8 @@ pub enum Task {
     Publish(usize),
     /// Leave the group.
     Leave,
+    /// Nothing: a task that was taken out. The others keep their numbers.
+    Nothing,
 }
 
 /// What the application of one node does.
@@ -35,6 +37,18 @@ pub struct Plan {
     pub from_install: Vec<(Duration, Task)>,
     /// How long after a delivery the application has read it.
     pub read: Duration,
+}
+
+impl Plan {
+    /// The tasks, in the order of their numbers.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.from_start.iter().chain(&self.from_install).map(|(_, task)| task)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.from_start.iter_mut().chain(&mut self.from_install).map(|(_, task)| task)
+    }
 }
 
 fn lock_name(name: &str) -> LockName {
@@ -172,6 +186,7 @@ impl Application {
         let command = match task {
             Task::Start => Command::Start,
             Task::Leave => Command::Leave,
+            Task::Nothing => return,
             Task::Lock(lock, wait, keep) => {
                 self.keeps.push((ticket, keep));
                 Command::Lock(tokenring::Command::Lock { lock, ticket, wait })

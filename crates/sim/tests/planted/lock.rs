@@ -74,7 +74,7 @@ impl Bend for DropsTokens {
 fn a_lost_token_is_found() {
     match first_failure::<DropsTokens>(100) {
         Failure::Unreached(open) => {
-            assert!(open.iter().any(|open| open.contains("waits for lock")), "{open:?}");
+            assert!(open.iter().any(|open| open.what.contains("waits for lock")), "{open:?}");
         }
         Failure::Violation { violation, .. } => assert_eq!(violation.invariant, "one_token"),
         other => panic!("{other}"),
