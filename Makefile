@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help test ci fix fmt clippy doc deny proto demo
+.PHONY: help test ci fix fmt clippy doc deny proto demo sim
 
 help:                                ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' $(MAKEFILE_LIST)
@@ -10,7 +10,7 @@ help:                                ## this list
 test:                                ## everything that is tested
 	$(CARGO) test --workspace --locked
 
-ci: fmt clippy doc test deny demo    ## what CI runs
+ci: fmt clippy doc test deny demo sim  ## what CI runs
 
 fix:                                 ## format, and apply what clippy can repair itself
 	$(CARGO) fmt --all
@@ -36,3 +36,11 @@ proto:                               ## generate the protobuf code anew
 
 demo:                                ## five real processes, all three protocols, checked as they run
 	$(CARGO) run --release --locked -- demo --for 10s --output json
+
+sim:                                 ## ten thousand runs through faults, each the same for its seed
+	$(CARGO) run --release --locked --quiet -- sim sweep --seeds 0..10000
+	@hash() { $(CARGO) run --release --locked --quiet -- sim sweep --seeds 0..500 --jobs $$1 \
+	  --output json | sed -n 's/.*"hash":"\([0-9a-f]*\)".*/\1/p'; }; \
+	one=$$(hash 1); two=$$(hash 2); \
+	if [ -n "$$one" ] && [ "$$one" = "$$two" ]; then echo "500 seeds twice: $$one"; \
+	else echo "500 seeds twice, and not the same: $$one $$two"; exit 1; fi

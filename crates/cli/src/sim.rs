@@ -7,14 +7,19 @@ mod stdout;
 mod sweep;
 
 use crate::{args::sim::SimCommand, shutdown::Shutdown};
-use roundelay_sim::{Selection, scenario::Parts};
+use roundelay_sim::{
+    Scenario, Selection,
+    scenario::{Ingredient, Parts},
+};
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use stdout::Stdout;
 
@@ -30,7 +35,7 @@ pub(crate) async fn run(command: SimCommand, shutdown: Shutdown) -> anyhow::Resu
     let ended = tokio::task::spawn_blocking(move || {
         let mut out = Stdout::new();
         match command {
-            SimCommand::Run(args) => Ok(run::run(&args, &mut out)),
+            SimCommand::Run(args) => run::run(&args, &mut out),
             SimCommand::Sweep(args) => sweep::run(&args, &mut out, &stop),
         }
     });
@@ -53,18 +58,61 @@ impl Stop {
     }
 }
 
-/// The command that shows a run.
-fn reproduction(seed: u64, selection: Selection) -> String {
-    let mut line = format!("roundelay sim run --seed {seed}");
-    let Parts { lock, order, gossip } = selection.parts;
-    if selection.parts != Parts::ALL {
-        let names = [("lock", lock), ("multicast", order), ("gossip", gossip)];
-        let names: Vec<&str> =
-            names.into_iter().filter_map(|(name, selected)| selected.then_some(name)).collect();
-        let _ = write!(line, " --protocol {}", names.join(","));
+/// What is left of a scenario of a seed, and how to see it again.
+#[derive(Debug)]
+struct Case {
+    seed: u64,
+    selection: Selection,
+    /// All of it.
+    whole: Scenario,
+    /// What is taken out.
+    removed: BTreeSet<Ingredient>,
+    /// When the faults end, if not at their time.
+    storm: Option<Duration>,
+}
+
+impl Case {
+    /// All of the scenario of a seed.
+    fn new(seed: u64, selection: Selection) -> Self {
+        let whole = Scenario::with(seed, selection);
+        Self { seed, selection, whole, removed: BTreeSet::new(), storm: None }
     }
-    if let Some(nodes) = selection.nodes {
-        let _ = write!(line, " --nodes {nodes}");
+
+    /// What is to be run.
+    fn scenario(&self) -> Scenario {
+        self.whole.without(&self.removed).with_storm(self.storm)
     }
-    line
+
+    /// The faults and tasks that are left.
+    fn left(&self) -> BTreeSet<Ingredient> {
+        self.whole.ingredients().difference(&self.removed).copied().collect()
+    }
+
+    /// The command that shows it.
+    fn reproduction(&self) -> String {
+        let mut line = format!("roundelay sim run --seed {}", self.seed);
+        let Parts { lock, order, gossip } = self.selection.parts;
+        if self.selection.parts != Parts::ALL {
+            let names = [("lock", lock), ("multicast", order), ("gossip", gossip)];
+            let names: Vec<&str> =
+                names.into_iter().filter_map(|(name, selected)| selected.then_some(name)).collect();
+            let _ = write!(line, " --protocol {}", names.join(","));
+        }
+        if let Some(nodes) = self.selection.nodes {
+            let _ = write!(line, " --nodes {nodes}");
+        }
+        if let Some(storm) = self.storm {
+            let _ = write!(line, " --storm {}ms", storm.as_secs_f64() * 1000.0);
+        }
+        if !self.removed.is_empty() {
+            let without = self.whole.spell(&self.removed);
+            let only = self.whole.spell(&self.left());
+            let _ = if only.is_empty() || without.len() <= only.len() {
+                write!(line, " --without {without}")
+            } else {
+                write!(line, " --only {only}")
+            };
+        }
+        line
+    }
 }

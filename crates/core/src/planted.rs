@@ -50,6 +50,10 @@ bugs! {
     ResendsAnew,
     /// Multicast, windows: what is delivered here is not kept for those who lack it.
     ReleasesEarly,
+    /// Multicast, windows (T7): a message is sent although it has no room in the share.
+    ExceedsShare,
+    /// Multicast, windows: more is delivered although the application does not read.
+    DeliversUnread,
     /// Multicast, windows: a message goes before one that waits for its room.
     OvertakesParked,
     /// Multicast, leaving (1): a member leaves before all have what it sent.

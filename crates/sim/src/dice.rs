@@ -1,40 +1,55 @@
 //! Seeded randomness: everything in a run that is left to chance is asked of these.
 
 use core::time::Duration;
-use rand_core::{Rng as _, SeedableRng};
-use roundelay_core::protocol::Rng;
+use rand_core::SeedableRng;
+use roundelay_core::{id::mix64, protocol::Rng};
 
 /// A stream of random choices that is the same for the same seed, on every machine.
+///
+/// It is `SplitMix64` (Steele, Lea, Flood 2014): fast, and made to be split. A run has a stream for
+/// each thing that is left to chance, so that a fault less changes what it touches and no more;
+/// that is what makes shrinking possible.
 #[derive(Clone, Debug)]
-pub struct Dice(Rng);
+pub struct Dice(u64);
+
+/// The distance between two states: the golden ratio, odd.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Dice {
     /// The stream of this seed.
     pub fn new(seed: u64) -> Self {
-        Self(Rng::seed_from_u64(seed))
+        // Mixed, so that the streams of neighbouring seeds are not the same one, shifted.
+        Self(mix64(seed ^ GAMMA))
     }
 
     /// A stream of its own for one part of a run, so that what the part asks for does not change
     /// what the others get.
     #[must_use]
     pub fn split(&mut self) -> Self {
-        Self(self.rng())
+        Self::new(self.number())
+    }
+
+    /// The stream of this name within this one, which does not go on.
+    #[must_use]
+    pub fn named(&self, name: u64) -> Self {
+        Self::new(self.0 ^ mix64(name ^ GAMMA))
     }
 
     /// A source of randomness for one node.
     pub fn rng(&mut self) -> Rng {
-        Rng::seed_from_u64(self.0.next_u64())
+        Rng::seed_from_u64(self.number())
     }
 
     /// Any number.
     pub fn number(&mut self) -> u64 {
-        self.0.next_u64()
+        self.0 = self.0.wrapping_add(GAMMA);
+        mix64(self.0)
     }
 
     /// A number below `bound`, which is at least one.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below zero");
-        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both included.
@@ -89,6 +104,15 @@ mod tests {
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
         assert!(draw(7).iter().all(|n| (3..=9).contains(n)));
+    }
+
+    #[test]
+    fn streams_of_other_names_are_other_streams() {
+        let mut dice = Dice::new(7);
+        let mut named = [dice.named(1), dice.named(2), dice.named(1), dice.split(), dice];
+        let [a, b, again, split, rest] = named.each_mut().map(Dice::number);
+        assert_eq!(a, again);
+        assert!(a != b && a != split && a != rest && split != rest);
     }
 
     #[test]

@@ -33,6 +33,46 @@ pub struct Goals {
     counts: Counts,
 }
 
+/// Something that must be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// What it is called.
+    pub name: &'static str,
+    /// Where it is promised.
+    pub source: &'static str,
+}
+
+/// A goal that is not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Which.
+    pub goal: Goal,
+    /// Who misses what.
+    pub what: String,
+}
+
+impl Goal {
+    pub(crate) fn open(self, what: String) -> Open {
+        Open { goal: self, what }
+    }
+}
+
+const fn goal(name: &'static str, source: &'static str) -> Goal {
+    Goal { name, source }
+}
+
+/// Everything is said and done, and nothing is kept that should be gone.
+pub(crate) const EMPTIED: Goal = goal("buffers_emptied", "crates/core/src/protocol.rs, 6: bounded");
+const ANSWERED_START: Goal = goal("start_answered", "docs/protocols/token-ring.md, founding");
+const FOUNDED: Goal = goal("group_founded", "docs/protocols/token-ring.md, founding");
+const LEFT: Goal = goal("leave_done", "docs/protocols/token-ring.md, leaving");
+const GRANTED: Goal = goal("lock_granted", "docs/protocols/token-ring.md: bounded waiting");
+const RELEASED: Goal = goal("lock_released", "docs/protocols/token-ring.md: bounded waiting");
+const SENT: Goal = goal("send_answered", "docs/protocols/multicast.md: validity");
+const DELIVERED: Goal = goal("all_delivered", "docs/protocols/multicast.md: validity");
+const PUBLISHED: Goal = goal("publish_answered", "docs/protocols/gossip.md: everybody");
+const SPREAD: Goal = goal("rumors_spread", "docs/protocols/gossip.md: everybody");
+
 /// How much a run did: a run that did nothing proves nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -108,10 +148,15 @@ impl Goals {
     }
 
     /// What is not reached yet, given who still runs, in which life; nothing when all is well.
-    pub fn open(&self, scenario: &Scenario, running: &[Who]) -> Vec<String> {
+    pub fn open(&self, scenario: &Scenario, running: &[Who]) -> Vec<Open> {
         let mut open = Vec::new();
         for node in self.starting.keys().filter(|_| scenario.weather.outages.is_empty()) {
-            open.push(format!("{} does not know what became of its start", scenario.name(*node)));
+            open.push(
+                ANSWERED_START.open(format!(
+                    "{} does not know what became of its start",
+                    scenario.name(*node)
+                )),
+            );
         }
         if scenario.group_prospers() {
             self.open_group(scenario, running, &mut open);
@@ -122,40 +167,46 @@ impl Goals {
         open
     }
 
-    fn open_group(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<String>) {
+    fn open_group(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<Open>) {
         for node in &self.leaving {
-            open.push(format!("{} has not left", scenario.name(*node)));
+            open.push(LEFT.open(format!("{} has not left", scenario.name(*node))));
         }
         for Who { node, .. } in running {
             let name = scenario.name(*node);
             if !self.installed.contains(node) {
-                open.push(format!("{name} is in no group"));
+                open.push(FOUNDED.open(format!("{name} is in no group")));
             }
             let delivered = self.delivered.get(node).copied().unwrap_or(0);
-            if scenario.parts.order && delivered < self.accepted {
+            if scenario.order_prospers() && delivered < self.accepted {
                 let all = self.accepted;
-                open.push(format!("{name} has delivered {delivered} of {all} messages"));
+                open.push(
+                    DELIVERED.open(format!("{name} has delivered {delivered} of {all} messages")),
+                );
             }
         }
         // These also hold of nodes that have left: before, they owe everybody an answer.
         for ((node, ticket), lock) in &self.waiting {
             let name = scenario.name(*node);
-            open.push(format!("{name} waits for lock {lock} (ticket {ticket})"));
+            let what = format!("{name} waits for lock {lock} (ticket {ticket})");
+            open.push(GRANTED.open(what));
         }
         for ((node, ticket), lock) in &self.held {
             let name = scenario.name(*node);
-            open.push(format!("{name} has not released lock {lock} (ticket {ticket})"));
+            let what = format!("{name} has not released lock {lock} (ticket {ticket})");
+            open.push(RELEASED.open(what));
         }
-        for (node, ticket) in &self.unsent {
+        for (node, ticket) in self.unsent.iter().filter(|_| scenario.order_prospers()) {
             let name = scenario.name(*node);
-            open.push(format!("{name} does not know what became of message {ticket}"));
+            let what = format!("{name} does not know what became of message {ticket}");
+            open.push(SENT.open(what));
         }
     }
 
-    fn open_rumors(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<String>) {
+    fn open_rumors(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<Open>) {
         for (who, ticket) in &self.unpublished {
             let name = scenario.name(who.node);
-            open.push(format!("{name} does not know what became of rumor {ticket}"));
+            let what = format!("{name} does not know what became of rumor {ticket}");
+            open.push(PUBLISHED.open(what));
         }
         if !scenario.gossip_retains() {
             return;
@@ -179,7 +230,8 @@ impl Goals {
                         let (name, of) = (scenario.name(who.node), scenario.name(origin.node));
                         let count = heard.unwrap_or_default().count;
                         let all = most.count;
-                        open.push(format!("{name} has heard {count} of {all} rumors of {of}"));
+                        let what = format!("{name} has heard {count} of {all} rumors of {of}");
+                        open.push(SPREAD.open(what));
                     }
                 }
             }

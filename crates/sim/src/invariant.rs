@@ -70,7 +70,8 @@ use roundelay_core::{
 pub enum Seen<'a> {
     /// An input: the first observation of each step.
     Input(&'a InputOf<node::Node>),
-    /// An effect; those of one step come in their order.
+    /// An effect that others can notice; those of one step come in their order. Timers, what is
+    /// saved and heartbeats are nobody's promise, and are half of all effects.
     Effect(&'a EffectOf<node::Node>),
     /// The locks whose token is at the node: the last observation of a step, if it may have
     /// changed.
@@ -198,13 +199,7 @@ impl Invariants {
     /// Checks one step of `who`.
     pub fn check<P: Subject>(&mut self, who: Who, step: &Step<'_, P>) -> Result<(), Violation> {
         self.see(who, step.time, &Seen::Input(&step.input))?;
-        // No property is about timers and heartbeats, which are most effects.
-        let counts = |effect: &&EffectOf<P>| match effect {
-            Effect::SetTimer { .. } | Effect::CancelTimer(_) => false,
-            Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
-            _ => true,
-        };
-        for effect in step.effects.iter().filter(counts) {
+        for effect in step.effects.iter().filter(|effect| is_noticed(effect)) {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
         // A dead node keeps its tokens, for nobody else may have them; what its machine had passed
@@ -230,6 +225,15 @@ impl Invariants {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Whether any promise is about such an effect.
+fn is_noticed(effect: &EffectOf<node::Node>) -> bool {
+    match effect {
+        Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
+        Effect::Save(_) | Effect::Emit(_) => true,
+        Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Append(_) => false,
     }
 }
 

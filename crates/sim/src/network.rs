@@ -16,6 +16,7 @@ pub use rules::{
     BurstLoss, Bursts, Cut, Duplication, Jam, Latency, Loss, Partition, Path, Shape, Slowness,
     Straggling,
 };
+use std::collections::BTreeMap;
 
 /// What a rule says about one copy of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,26 +65,60 @@ impl<M, F: FnMut(&Packet<'_, M>, &mut Dice) -> Verdict> Rule<M> for F {
 
 /// Everything that happens to messages between nodes.
 pub struct Network<M> {
-    ground: Vec<Box<dyn Rule<M>>>,
-    faults: Vec<Box<dyn Rule<M>>>,
+    ground: Vec<Named<M>>,
+    faults: Vec<Named<M>>,
     dice: Dice,
+    /// A stream for each link: from it each message gets its own.
+    links: BTreeMap<(NodeId, NodeId), Dice>,
     tally: Tally,
+}
+
+/// A rule, and what its stream of choices is called.
+struct Named<M> {
+    name: u64,
+    rule: Box<dyn Rule<M>>,
+}
+
+impl<M> Named<M> {
+    /// The name says which one of its kind it is, so it stays the same when a rule of another kind
+    /// is taken away.
+    fn new<'a>(rule: impl Rule<M> + 'static, others: impl Iterator<Item = &'a Self>) -> Self
+    where
+        M: 'a,
+    {
+        let kind = rule.fault();
+        let number = others.filter(|other| other.rule.fault() == kind).count() as u64;
+        let kind = kind.map_or(0, |fault| fault as u64 + 1);
+        Self { name: kind << 32 | number, rule: Box::new(rule) }
+    }
 }
 
 impl<M> Network<M> {
     /// A network that delivers everything once and at once.
     pub fn new(dice: Dice) -> Self {
-        Self { ground: Vec::new(), faults: Vec::new(), dice, tally: Tally::default() }
+        Self {
+            ground: Vec::new(),
+            faults: Vec::new(),
+            dice,
+            links: BTreeMap::new(),
+            tally: Tally::default(),
+        }
     }
 
     /// Adds a rule that stays when the network heals.
     pub fn ground(&mut self, rule: impl Rule<M> + 'static) {
-        self.ground.push(Box::new(rule));
+        let rule = Named::new(rule, self.rules());
+        self.ground.push(rule);
     }
 
     /// Adds a rule that ends when the network heals.
     pub fn fault(&mut self, rule: impl Rule<M> + 'static) {
-        self.faults.push(Box::new(rule));
+        let rule = Named::new(rule, self.rules());
+        self.faults.push(rule);
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Named<M>> {
+        self.ground.iter().chain(&self.faults)
     }
 
     /// Takes all faults away.
@@ -100,10 +135,15 @@ impl<M> Network<M> {
     pub fn judge(&mut self, packet: &Packet<'_, M>, delays: &mut Vec<Duration>) {
         delays.clear();
         delays.push(Duration::ZERO);
-        for rule in self.ground.iter_mut().chain(&mut self.faults) {
+        let (from, to) = (packet.from, packet.to);
+        let link = self.links.entry((from, to));
+        let link = link.or_insert_with(|| self.dice.named(from.raw()).named(to.raw()));
+        let message = link.split();
+        for Named { name, rule } in self.ground.iter_mut().chain(&mut self.faults) {
+            let mut dice = message.named(*name);
             // Backwards, so that neither a dropped nor a new copy is judged twice by one rule.
             for copy in (0..delays.len()).rev() {
-                match rule.judge(packet, &mut self.dice) {
+                match rule.judge(packet, &mut dice) {
                     Verdict::Pass => continue,
                     Verdict::DeliverAfter(delay) => delays[copy] += delay,
                     Verdict::HoldUntil(time) => {

@@ -3,9 +3,11 @@
 //! Each seed draws its own mix (swarm testing; Groce et al. 2012): a run without loss or without
 //! locks finds what is drowned out in a run that has everything.
 
+mod ingredient;
 mod settings;
 mod weather;
 
+pub use ingredient::{Ingredient, Kind, Unknown};
 pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
 
 use crate::{
@@ -47,6 +49,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// What the simulator does with time.
     pub settings: Settings,
+    /// Whether everybody leaves, and goes on running to answer the others.
+    pub exodus: bool,
     /// How long the faults last.
     pub storm: Duration,
     /// How long after that everything must be reached.
@@ -71,6 +75,13 @@ impl NodePlan {
     /// Its id.
     pub fn id(&self) -> NodeId {
         self.config.name.id()
+    }
+
+    /// Whether it begins to found the group, or may.
+    fn starts_group(&self) -> bool {
+        let group = self.config.group.as_ref();
+        group.is_some_and(|group| group.founding.trigger == Trigger::FirstOfList)
+            || self.plan.from_start.iter().any(|(_, task)| *task == Task::Start)
     }
 
     /// Its first life.
@@ -120,7 +131,7 @@ struct Shape {
     trigger: Trigger,
     crashes_max: usize,
     /// Who leaves, one shortly after the other, if as many as may leave do so.
-    exodus: Option<Vec<usize>>,
+    takeover: Option<Vec<usize>>,
 }
 
 impl Scenario {
@@ -135,14 +146,15 @@ impl Scenario {
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
-        let hours = Hours::draw(&mut dice, storm, shape.exodus.is_some());
+        let hours = Hours::draw(&mut dice, storm, shape.takeover.is_some());
         let mut nodes = draw_nodes(&mut dice, &shape, &edges, hours, storm);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
         let mut weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
-        if shape.exodus.is_some() && dice.chance(500) {
+        if shape.takeover.is_some() && dice.chance(500) {
             weather.worsen();
         }
         let storm = draw_leaves(&mut dice, &shape, (hours, storm), &mut weather, &mut nodes);
+        let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
         let ring = shape.ring();
         let Shape { group, parts, mode, .. } = shape;
@@ -158,10 +170,18 @@ impl Scenario {
             edges,
             weather,
             settings,
+            exodus,
             storm,
             patience,
             names,
         }
+    }
+
+    /// The same with faults that end after this long, if that is earlier.
+    #[must_use]
+    pub fn with_storm(mut self, limit: Option<Duration>) -> Self {
+        self.storm = limit.map_or(self.storm, |limit| self.storm.min(limit));
+        self
     }
 
     /// The name of a node.
@@ -170,9 +190,16 @@ impl Scenario {
     }
 
     /// Whether there will be a group in which everything gets done. A ring that does not close
-    /// makes none, and one that loses a member without a word stands still.
+    /// makes none, nor does one that nobody starts, and one that loses a member without a word
+    /// stands still.
     pub fn group_prospers(&self) -> bool {
-        self.group && self.ring.is_some() && self.weather.outages.is_empty()
+        let closes = self.ring.is_some() && self.weather.outages.is_empty();
+        self.group && closes && self.nodes.iter().any(NodePlan::starts_group)
+    }
+
+    /// Whether every message gets its place in the order: not if a majority leaves without it.
+    pub fn order_prospers(&self) -> bool {
+        self.parts.order && self.group_prospers() && !self.exodus
     }
 
     /// How many grants are a turn: in a group all say the same.
@@ -210,13 +237,13 @@ impl Shape {
         assert!(parts.lock || parts.order || parts.gossip, "a run needs something to run");
         assert!(nodes.is_none_or(|nodes| (1..=MEMBERS_MAX).contains(&nodes)), "a group's size");
         let group = (parts.lock || parts.order) && (!parts.gossip || dice.chance(800));
-        let many = nodes.is_none_or(|nodes| nodes >= EXODUS_MIN);
-        let exodus = group && parts.lock && many && dice.chance(150);
-        let size_min = if exodus { EXODUS_MIN } else { 2 - usize::from(group) };
+        let many = nodes.is_none_or(|nodes| nodes >= TAKEOVER_MIN);
+        let takeover = group && parts.lock && many && dice.chance(150);
+        let size_min = if takeover { TAKEOVER_MIN } else { 2 - usize::from(group) };
         let size = dice.between(size_min as u64, 7) as usize;
         let size = nodes.unwrap_or(size);
-        let exodus = exodus.then(|| draw_leavers(dice, size));
-        let mut lock = group && (exodus.is_some() || dice.chance(750));
+        let takeover = takeover.then(|| draw_leavers(dice, size));
+        let mut lock = group && (takeover.is_some() || dice.chance(750));
         let order = group && parts.order && (!lock || dice.chance(700) || !parts.lock);
         lock = group && parts.lock && (lock || !order);
         let gossip = parts.gossip && (!group || dice.chance(500));
@@ -227,10 +254,10 @@ impl Shape {
             parts: Parts { lock, order, gossip },
             size,
             next: draw_next(dice, size),
-            mode: if exodus.is_none() && dice.chance(350) { Mode::Circulate } else { Mode::Rest },
+            mode: if takeover.is_none() && dice.chance(350) { Mode::Circulate } else { Mode::Rest },
             trigger: if dice.chance(300) { Trigger::FirstOfList } else { Trigger::Command },
             crashes_max: if group { minority } else { size },
-            exodus,
+            takeover,
         }
     }
 
@@ -324,8 +351,8 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, hours: Hours, storm: Duration) -> 
     let locks = draw_lock_names(dice, shape.mode);
     let mut plans: Vec<Plan> =
         (0..shape.size).map(|_| Plan::draw(dice, shape.parts, &locks, hours, storm)).collect();
-    if let Some(leavers) = &shape.exodus {
-        draw_exodus(dice, leavers, hours, &mut plans);
+    if let Some(leavers) = &shape.takeover {
+        draw_takeovers(dice, leavers, hours, &mut plans);
     }
     if shape.group && shape.trigger == Trigger::Command {
         let first = dice.span(Duration::ZERO, Duration::from_secs(1));
@@ -343,7 +370,7 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, hours: Hours, storm: Duration) -> 
     plans
 }
 
-/// Who leaves, if it is not an exodus: at some time, amid the work, or when it is cut off, which
+/// Who leaves, if that is not drawn already: at some time, amid the work, or when it is cut off, which
 /// makes the storm as long as it takes.
 fn draw_leaves(
     dice: &mut Dice,
@@ -355,7 +382,7 @@ fn draw_leaves(
     // A majority stays, and there must be something to leave.
     let leavers_max = (shape.size - 1) / 2;
     let has_work = shape.group && (shape.parts.lock || shape.parts.order);
-    if !has_work || leavers_max == 0 || shape.exodus.is_some() || !dice.chance(600) {
+    if !has_work || leavers_max == 0 || shape.takeover.is_some() || !dice.chance(600) {
         return storm;
     }
     let mut order: Vec<usize> = (0..shape.size).collect();
@@ -384,7 +411,7 @@ fn draw_leaves(
 }
 
 /// The fewest of whom two may leave.
-const EXODUS_MIN: usize = 5;
+const TAKEOVER_MIN: usize = 5;
 
 /// As many as may leave; a majority stays.
 fn draw_leavers(dice: &mut Dice, size: usize) -> Vec<usize> {
@@ -396,7 +423,7 @@ fn draw_leavers(dice: &mut Dice, size: usize) -> Vec<usize> {
 
 /// As many members as may leave do so one shortly after the other, and with the first goes the home
 /// of many locks, whose tokens are with the next to go, while the others ask for them.
-fn draw_exodus(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Plan]) {
+fn draw_takeovers(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Plan]) {
     let ms = Duration::from_millis;
     let names = (0..).map(|n| LockName::new(&format!("x{n}")).expect("a short name"));
     let at_home = |name: &LockName| {
@@ -422,6 +449,22 @@ fn draw_exodus(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Pl
         when += dice.span(Duration::ZERO, ms(200));
         plans[*at].from_install.push((when, Task::Leave));
     }
+}
+
+/// Seldom everybody leaves an order: then it may stop short, but each must be able to leave, if the
+/// others stay to answer. (The dice are its own: nothing else in a run depends on them.)
+fn draw_exodus(seed: u64, shape: &Shape, storm: Duration, nodes: &mut [NodePlan]) -> bool {
+    let mut dice = Dice::new(seed.rotate_left(32));
+    if !shape.parts.order || shape.parts.lock || !dice.chance(200) {
+        return false;
+    }
+    for node in nodes {
+        let when = dice.span(Duration::ZERO, storm * 2);
+        node.plan.leaves_when_cut = None;
+        node.plan.from_install.retain(|(_, task)| !matches!(task, Task::Leave));
+        node.plan.from_install.push((when, Task::Leave));
+    }
+    true
 }
 
 /// The life of one node in a run: reproducible, and different for each.
@@ -496,6 +539,7 @@ mod tests {
             planned + cut
         };
         assert!(drawn.iter().any(|s| leaves(s) > 1));
-        assert!(drawn.iter().all(|s| leaves(s) <= (s.nodes.len() - 1) / 2));
+        assert!(drawn.iter().any(|s| s.exodus && s.group_prospers() && s.nodes.len() > 2));
+        assert!(drawn.iter().all(|s| s.exodus || leaves(s) <= (s.nodes.len() - 1) / 2));
     }
 }

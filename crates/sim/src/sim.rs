@@ -108,6 +108,8 @@ struct Slot<P: Protocol> {
     id: NodeId,
     machine: P,
     rng: Rng,
+    /// What is left to chance around the node.
+    dice: Dice,
     clock: Clock,
     /// Counts the lives of the node: what was meant for an earlier one is lost.
     life: u32,
@@ -181,6 +183,7 @@ impl<P: Protocol> Simulator<P> {
             id,
             machine,
             rng: self.dice.rng(),
+            dice: self.dice.split(),
             clock,
             life: 0,
             state: State::Absent,
@@ -206,7 +209,8 @@ impl<P: Protocol> Simulator<P> {
     /// Ends the life of a node as a loss of power does: its disk keeps what was durable.
     pub fn crash(&mut self, node: NodeId) {
         self.stop(node);
-        self.nodes[self.index[&node]].disk.lose_power(&mut self.dice);
+        let slot = &mut self.nodes[self.index[&node]];
+        slot.disk.lose_power(&mut slot.dice);
         self.tally.count(Fault::Crash);
     }
 
@@ -237,11 +241,10 @@ impl<P: Protocol> Simulator<P> {
     }
 
     fn begin_life(&mut self, node: NodeId, machine: P, start: Time) {
-        let rng = self.dice.rng();
         let slot = &mut self.nodes[self.index[&node]];
         assert!(matches!(slot.state, State::Absent), "a node has one life at a time");
         slot.machine = machine;
-        slot.rng = rng;
+        slot.rng = slot.dice.rng();
         slot.disk.open();
         let record = slot.disk.record().cloned();
         self.input_at(start, node, Input::Start(record));
@@ -425,7 +428,7 @@ impl<P: Protocol> Simulator<P> {
 
     /// Performs effects in their order, all of them or as many as are done before the node's end.
     fn perform_effects(&mut self, node: usize, effects: &mut Vec<EffectOf<P>>) -> Option<Doom> {
-        let end = self.nodes[node].doom.and_then(|doom| self.end_within(effects, doom));
+        let end = self.nodes[node].doom.and_then(|doom| self.end_within(node, effects, doom));
         if let Some((_, len)) = end {
             effects.truncate(len);
         }
@@ -446,10 +449,15 @@ impl<P: Protocol> Simulator<P> {
     }
 
     /// How many of these effects are performed by a node that this doom awaits, if it strikes now.
-    fn end_within(&mut self, effects: &[EffectOf<P>], doom: Doom) -> Option<(Doom, usize)> {
+    fn end_within(
+        &mut self,
+        node: usize,
+        effects: &[EffectOf<P>],
+        doom: Doom,
+    ) -> Option<(Doom, usize)> {
         let len = match doom {
             Doom::BetweenEffects if effects.len() < 2 => return None,
-            Doom::BetweenEffects => 1 + self.dice.index(effects.len() - 1),
+            Doom::BetweenEffects => 1 + self.nodes[node].dice.index(effects.len() - 1),
             Doom::FailedSave => effects.iter().position(|e| matches!(e, Effect::Save(_)))?,
         };
         Some((doom, len))
@@ -463,11 +471,12 @@ impl<P: Protocol> Simulator<P> {
                 }
             }
             Effect::SetTimer { timer, after } => {
+                let slot = &mut self.nodes[node];
                 let wait = if after.is_zero() {
-                    self.dice.span(Duration::from_nanos(1), self.settings.batch_max)
+                    slot.dice.span(Duration::from_nanos(1), self.settings.batch_max)
                 } else {
-                    let late = self.dice.span(Duration::ZERO, self.settings.lateness_max);
-                    self.nodes[node].clock.true_span(*after) + late
+                    let late = slot.dice.span(Duration::ZERO, self.settings.lateness_max);
+                    slot.clock.true_span(*after) + late
                 };
                 let number = self.schedule(self.now + wait, node, Happening::Timer(*timer));
                 self.nodes[node].timers.insert(*timer, number);
@@ -487,7 +496,8 @@ impl<P: Protocol> Simulator<P> {
     /// Begins a sync of a node's disk if there is something to write and none is under way.
     fn sync(&mut self, node: usize) {
         if self.nodes[node].disk.begin_sync() {
-            let wait = self.dice.span(Duration::from_nanos(1), self.settings.append_max);
+            let dice = &mut self.nodes[node].dice;
+            let wait = dice.span(Duration::from_nanos(1), self.settings.append_max);
             self.schedule(self.now + wait, node, Happening::Synced);
         }
     }

@@ -6,8 +6,9 @@
 use crate::{
     dice::Dice,
     fault::Tally,
-    goal::{Counts, Goals, is_background},
+    goal::{Counts, EMPTIED, Goals, Open, is_background},
     invariant::{Invariants, Seen, Violation, Who},
+    limits,
     network::Partition,
     scenario::{End, NodePlan, Outage, Scenario, Split, draw_life},
     sim::{Doom, Simulator, Step},
@@ -17,6 +18,7 @@ use crate::{
 use core::{fmt, time::Duration};
 use roundelay_core::{
     id::{Life, NodeId},
+    multicast::Command,
     node,
     protocol::{Effect, Input},
     time::Time,
@@ -25,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// More steps than any run needs: a run that reaches it is busy with itself.
 const STEPS_MAX: u64 = 2_000_000;
+/// After so many steps a node is measured: it is more work than the step.
+const MEASURE: u64 = 64;
 /// How often the goals are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a group may tidy up when everything is reached.
@@ -62,7 +66,7 @@ pub enum Failure {
         name: String,
     },
     /// The faults are long over, but this is still open.
-    Unreached(Vec<String>),
+    Unreached(Vec<Open>),
     /// Everything is reached, but a node does not keep quiet.
     Restless {
         /// When, in true time.
@@ -84,25 +88,36 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The promise that is broken: equal for equal kinds of failures.
+    /// The promise that is broken; of several the first.
     pub fn promise(&self) -> &str {
         match self {
             Self::Violation { violation, .. } => violation.invariant,
-            Self::Unreached(_) => "goals",
+            Self::Unreached(open) => open[0].goal.name,
             Self::Restless { .. } => "silence",
-            Self::Busy => "end",
-            Self::Panic { place, .. } => place,
+            Self::Busy => "an_end",
+            Self::Panic { .. } => "no_panic",
         }
     }
 
-    /// Where it was given.
+    /// Where it is given.
     pub fn source(&self) -> &str {
         match self {
             Self::Violation { violation, .. } => violation.source,
-            Self::Unreached(_) => "after the storm, everything is reached",
-            Self::Restless { .. } => "docs/protocols: a group that has nothing to do falls silent",
-            Self::Busy => "crates/core/src/protocol.rs, 6: one call does bounded work",
-            Self::Panic { .. } => "crates/core/src/protocol.rs, 5: a core cannot fail",
+            Self::Unreached(open) => open[0].goal.source,
+            Self::Restless { .. } => "docs/protocols: who has nothing to do falls silent",
+            Self::Busy => "crates/core/src/protocol.rs, 6: bounded",
+            Self::Panic { .. } => "crates/core/src/protocol.rs, 5: infallible",
+        }
+    }
+
+    /// Whether the other failure breaks the same promise, in the same way as far as one can tell.
+    pub fn resembles(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Panic { place, .. }, Self::Panic { place: other, .. }) => place == other,
+            (Self::Unreached(open), Self::Unreached(others)) => {
+                others.iter().any(|other| other.goal == open[0].goal)
+            }
+            _ => self.promise() == other.promise(),
         }
     }
 }
@@ -117,7 +132,8 @@ impl fmt::Display for Failure {
                 write!(f, "at {time:?} {name} breaks {invariant} ({source}): {what}")
             }
             Self::Unreached(open) => {
-                write!(f, "after the storm: {}", open.join("; "))
+                let open: Vec<&str> = open.iter().map(|open| open.what.as_str()).collect();
+                write!(f, "the storm is long over, but {}", open.join("; "))
             }
             Self::Restless { time, name, message } => {
                 write!(f, "all is done, but at {time:?} {name} still sends {message}")
@@ -142,6 +158,7 @@ pub fn run<P: Subject>(
     storm.advance(settled, watch)?;
     storm.quiet = true;
     storm.advance(settled + QUIET, watch)?;
+    storm.expect_nothing_left()?;
     Ok(Report {
         hash: storm.sim.trace_hash(),
         steps: storm.sim.steps(),
@@ -155,7 +172,8 @@ pub fn run<P: Subject>(
 struct Storm<'a, P: Subject> {
     scenario: &'a Scenario,
     sim: Simulator<P>,
-    dice: Dice,
+    /// What is left to chance around each node.
+    dice: BTreeMap<NodeId, Dice>,
     invariants: Invariants,
     goals: Goals,
     applications: BTreeMap<NodeId, Application>,
@@ -169,6 +187,8 @@ struct Storm<'a, P: Subject> {
     planned_until: Time,
     /// Whether only background messages are allowed.
     quiet: bool,
+    /// Steps since a node was measured.
+    unmeasured: u64,
 }
 
 /// What happens to nodes from outside.
@@ -206,7 +226,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let mut storm = Self {
             scenario,
             sim,
-            dice,
+            dice: scenario.nodes.iter().map(|node| (node.id(), dice.split())).collect(),
             invariants: Invariants::new(scenario.ring.clone(), scenario.turn()),
             goals: Goals::default(),
             applications: scenario.nodes.iter().map(application).collect(),
@@ -216,6 +236,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             controls_made: 0,
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
+            unmeasured: 0,
         };
         storm.plan_weather();
         storm
@@ -271,16 +292,14 @@ impl<'a, P: Subject> Storm<'a, P> {
     fn reach(&mut self, watch: &mut dyn FnMut(&Step<'_, P>)) -> Result<(Time, Duration), Failure> {
         loop {
             let now = self.sim.now();
-            let open = if now < self.planned_until {
-                vec!["the work is not over".into()]
-            } else {
-                self.goals.open(self.scenario, &self.running())
-            };
-            if open.is_empty() {
-                return Ok((now, now.since(self.planned_until)));
-            }
-            if now.since(self.planned_until) > self.scenario.patience {
-                return Err(Failure::Unreached(open));
+            if now >= self.planned_until {
+                let open = self.goals.open(self.scenario, &self.running());
+                if open.is_empty() {
+                    return Ok((now, now.since(self.planned_until)));
+                }
+                if now.since(self.planned_until) > self.scenario.patience {
+                    return Err(Failure::Unreached(open));
+                }
             }
             self.advance(now + LOOK, watch)?;
         }
@@ -288,6 +307,15 @@ impl<'a, P: Subject> Storm<'a, P> {
 
     fn running(&self) -> Vec<Who> {
         self.sim.running().map(|(node, _)| Who { node, life: self.lives[&node] }).collect()
+    }
+
+    /// Everything is reached and quiet: so nothing may be left over.
+    fn expect_nothing_left(&self) -> Result<(), Failure> {
+        let left =
+            |(id, machine): (_, &P)| limits::leftovers(self.scenario, id, &machine.node().status());
+        let left = self.sim.running().flat_map(left).map(|what| EMPTIED.open(what));
+        let left: Vec<Open> = left.collect();
+        if left.is_empty() { Ok(()) } else { Err(Failure::Unreached(left)) }
     }
 
     /// Takes all steps up to `limit`, and stops and restarts nodes in between.
@@ -317,6 +345,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let name = || self.scenario.name(node).into();
         self.invariants
             .check(who, &step)
+            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &step))
             .map_err(|violation| Failure::Violation { violation, name: name() })?;
         self.goals.see(who, &Seen::Input(&step.input));
         for effect in step.effects {
@@ -346,9 +375,10 @@ impl<'a, P: Subject> Storm<'a, P> {
         if aftermath.has_started {
             self.link(node);
         }
-        if aftermath.has_left {
+        if aftermath.has_left && !self.scenario.exodus {
             // The process flushes its queues, then it ends.
-            let linger = self.dice.span(Duration::from_millis(1), Duration::from_millis(500));
+            let dice = self.dice_of(node);
+            let linger = dice.span(Duration::from_millis(1), Duration::from_millis(500));
             self.control(now + linger, Control::Stop(node));
         }
     }
@@ -385,8 +415,9 @@ impl<'a, P: Subject> Storm<'a, P> {
         self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
         for peer in others(self.scenario, node) {
             // A machine that is gone does not close its links: somebody has to notice.
-            let late = Duration::from_millis(self.dice.pick(&[1, 100, 3000]));
-            let at = now + self.dice.span(Duration::ZERO, late);
+            let dice = self.dice_of(node);
+            let late = Duration::from_millis(dice.pick(&[1, 100, 3000]));
+            let at = now + dice.span(Duration::ZERO, late);
             self.control(at, Control::Notice { peer, gone: node });
         }
     }
@@ -403,7 +434,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let mut nodes = self.scenario.nodes.iter();
         let mut config =
             nodes.find(|plan| plan.id() == node).expect("a node of the scenario").config.clone();
-        config.life = draw_life(&mut self.dice);
+        config.life = draw_life(self.dice_of(node));
         if let Some(gossip) = &mut config.gossip {
             gossip.life = config.life;
         }
@@ -412,7 +443,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         }
         self.lives.insert(node, config.life);
         self.came_back.insert(node);
-        let plan = Plan::after_crash(&mut self.dice);
+        let plan = Plan::after_crash(self.dice_of(node));
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
         if outage.keeps_disk {
             self.sim.restart(node, P::new(config), now);
@@ -421,14 +452,21 @@ impl<'a, P: Subject> Storm<'a, P> {
         }
     }
 
+    fn dice_of(&mut self, node: NodeId) -> &mut Dice {
+        self.dice.get_mut(&node).expect("one for each node")
+    }
+
     /// Tells a node that has just started, and all others, of the links between them.
     fn link(&mut self, node: NodeId) {
         let now = self.sim.now();
-        let present: Vec<NodeId> =
-            others(self.scenario, node).filter(|peer| self.sim.runs(*peer)).collect();
-        for peer in present {
-            let mut soon = || now + self.dice.span(Duration::ZERO, Duration::from_millis(100));
+        for peer in others(self.scenario, node) {
+            // Drawn for all, so that it does not depend on who is there.
+            let dice = self.dice_of(node);
+            let mut soon = || now + dice.span(Duration::ZERO, Duration::from_millis(100));
             let (here, there) = (soon(), soon());
+            if !self.sim.runs(peer) {
+                continue;
+            }
             self.hint(here, node, Input::LinkUp(peer));
             if self.came_back.contains(&node) {
                 // Whoever has not noticed yet that the old link is gone does so now.
@@ -439,6 +477,24 @@ impl<'a, P: Subject> Storm<'a, P> {
     }
 }
 
+/// Looks at how much a node keeps, when it was given more to keep, and every now and then.
+fn measure<P: Subject>(
+    scenario: &Scenario,
+    unmeasured: &mut u64,
+    step: &Step<'_, P>,
+) -> Result<(), Violation> {
+    *unmeasured += 1;
+    let more = matches!(step.input, Input::Command(node::Command::Order(Command::Send { .. })));
+    if *unmeasured < MEASURE && !more {
+        return Ok(());
+    }
+    *unmeasured = 0;
+    let plan = scenario.nodes.iter().find(|plan| plan.id() == step.node);
+    let config = &plan.expect("a node of the scenario").config;
+    limits::check(step.node, step.time, config, &step.machine.node().status())
+}
+
+/// All nodes but this one.
 fn others(scenario: &Scenario, node: NodeId) -> impl Iterator<Item = NodeId> {
     scenario.nodes.iter().map(NodePlan::id).filter(move |other| *other != node)
 }

@@ -24,6 +24,8 @@ pub enum Task {
     Publish(usize),
     /// Leave the group.
     Leave,
+    /// Nothing: a task that was taken out. The others keep their numbers.
+    Nothing,
 }
 
 /// What the application of one node does.
@@ -62,6 +64,18 @@ impl Hours {
     /// Some moment of them.
     pub(crate) fn draw_time(self, dice: &mut Dice) -> Duration {
         self.begin + dice.span(Duration::ZERO, self.span)
+    }
+}
+
+impl Plan {
+    /// The tasks, in the order of their numbers.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.from_start.iter().chain(&self.from_install).map(|(_, task)| task)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.from_start.iter_mut().chain(&mut self.from_install).map(|(_, task)| task)
     }
 }
 
@@ -216,6 +230,7 @@ impl Application {
         let command = match task {
             Task::Start => Command::Start,
             Task::Leave => Command::Leave,
+            Task::Nothing => return,
             Task::Lock(lock, wait, keep) => {
                 self.keeps.push((ticket, keep));
                 Command::Lock(tokenring::Command::Lock { lock, ticket, wait })

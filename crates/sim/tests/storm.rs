@@ -80,9 +80,9 @@ fn one_seed() {
     let seed = from_env("SEED");
     let scenario = Scenario::with(seed.unwrap_or(1), selection());
     if seed.is_some() {
-        println!("{}", trace::heading(&scenario));
+        println!("{}", trace::heading(&scenario, &scenario.ingredients()));
         match storm::run::<Node>(&scenario, &mut |step| {
-            println!("{}", trace::lines(&scenario, step));
+            println!("{}", trace::tell(&scenario, step));
         }) {
             Ok(report) => println!("{report:?}"),
             Err(failure) => panic!("seed {}: {failure}", scenario.seed),

@@ -3,7 +3,7 @@
 use super::OutputArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use roundelay_sim::{Selection, scenario::Parts};
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 /// `roundelay sim`
 #[derive(Debug, Args)]
@@ -38,8 +38,9 @@ Examples:
   roundelay sim run --seed 7 --protocol lock --nodes 3
   roundelay sim run --seed 7 --without loss,blackout:2,task:p1 --quiet
 
-The heading names the faults and tasks of a run: each name can be given to --without. A name
-without a number means all of its kind, and 2-4 stands for 2, 3 and 4.
+The heading names the faults and tasks of a run, for --without and --only. A name without a number
+means all of its kind, and blackout:2-4 means three of them. What is taken out changes what it
+touches; the rest of the run stays as it was.
 
 Exit codes: 0 everything held, 1 a promise was broken, 2 wrong usage.")]
 pub(crate) struct Run {
@@ -49,6 +50,18 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
+
+    /// Take these faults and tasks out of the run
+    #[arg(long, value_name = "NAMES", conflicts_with = "only")]
+    pub(crate) without: Option<String>,
+
+    /// Take all others out
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) only: Option<String>,
+
+    /// End the faults after this much virtual time, if not earlier
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    pub(crate) storm: Option<Duration>,
 
     /// Only the result
     #[arg(long)]

@@ -1,11 +1,14 @@
 //! What runs did, in numbers.
 
-use roundelay_sim::goal::Counts;
+use roundelay_sim::{Fault, fault::Tally, goal::Counts};
 use serde::{Serialize, Serializer};
 
-/// The numbers and what they count; a name is a field of JSON, too.
-fn table(counts: &Counts) -> [(&'static str, u64); 10] {
-    [
+/// A number, and what it counts: a field of JSON, too.
+pub(super) type Count = (String, u64);
+
+/// What was done.
+pub(super) fn table(counts: &Counts) -> Vec<Count> {
+    let table = [
         ("grants", counts.grants),
         ("hand_offs", counts.hand_offs),
         ("busy", counts.busy),
@@ -16,25 +19,43 @@ fn table(counts: &Counts) -> [(&'static str, u64); 10] {
         ("leaves", counts.leaves),
         ("refused_starts", counts.refused_starts),
         ("turned_away", counts.turned_away),
-    ]
+    ];
+    table.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
-/// The numbers for scripts.
-pub(super) struct Numbers<'a>(pub(super) &'a Counts);
+/// What went wrong on purpose.
+pub(super) fn thrown(faults: &Tally) -> Vec<Count> {
+    Fault::ALL.iter().map(|fault| (snake(&format!("{fault:?}")), faults.of(*fault))).collect()
+}
+
+/// `FailedSave` as `failed_save`.
+fn snake(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
+}
+
+/// Numbers for scripts.
+pub(super) struct Numbers<'a>(pub(super) &'a [Count]);
 
 impl Serialize for Numbers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(table(self.0))
+        serializer.collect_map(self.0.iter().map(|(name, count)| (name, count)))
     }
 }
 
-/// For people: what did not happen is left out.
-pub(super) fn text(counts: &Counts) -> String {
-    let happened = table(counts).into_iter().filter(|(_, count)| *count > 0);
+/// Numbers for people: what did not happen is left out.
+pub(super) fn text(counts: &[Count]) -> String {
+    let happened = counts.iter().filter(|(_, count)| *count > 0);
     let texts: Vec<String> = happened
-        .map(|(name, count)| format!("{} {}", grouped(count), name.replace('_', " ")))
+        .map(|(name, count)| format!("{} {}", grouped(*count), name.replace('_', " ")))
         .collect();
-    if texts.is_empty() { "nothing was done".into() } else { texts.join(", ") }
+    if texts.is_empty() { "none".into() } else { texts.join(", ") }
 }
 
 /// A number with its digits in groups of three.
@@ -62,10 +83,13 @@ mod tests {
 
     #[test]
     fn only_what_happened_is_told() {
-        let counts = Counts { grants: 3, hand_offs: 2, ..Counts::default() };
+        let counts = table(&Counts { grants: 3, hand_offs: 2, ..Counts::default() });
         assert_eq!(text(&counts), "3 grants, 2 hand offs");
-        assert_eq!(text(&Counts::default()), "nothing was done");
         let json = serde_json::to_string(&Numbers(&counts)).unwrap();
         assert!(json.starts_with("{\"grants\":3,\"hand_offs\":2,\"busy\":0,"), "{json}");
+        let mut faults = Tally::default();
+        assert_eq!(text(&thrown(&faults)), "none");
+        faults.count(Fault::FailedSave);
+        assert_eq!(text(&thrown(&faults)), "1 failed save");
     }
 }

@@ -1,18 +1,39 @@
 //! Standard output for lines by the thousand.
 
 use serde::Serialize;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write};
 
 /// Standard output. When nobody reads it any more (`| head`), what is said is lost, and the exit
 /// code is still right.
 pub(super) struct Stdout {
-    to: BufWriter<StdoutLock<'static>>,
+    to: BufWriter<Box<dyn Write>>,
     lost: bool,
 }
 
 impl Stdout {
     pub(super) fn new() -> Self {
-        Self { to: BufWriter::new(io::stdout().lock()), lost: false }
+        Self::to(io::stdout().lock())
+    }
+
+    fn to(writer: impl Write + 'static) -> Self {
+        Self { to: BufWriter::new(Box::new(writer)), lost: false }
+    }
+
+    /// One that a test can read.
+    #[cfg(test)]
+    pub(super) fn captured() -> (Self, std::sync::mpsc::Receiver<Vec<u8>>) {
+        struct Tell(std::sync::mpsc::Sender<Vec<u8>>);
+        impl Write for Tell {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.send(bytes.into()).map_err(io::Error::other)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (tell, said) = std::sync::mpsc::channel();
+        (Self::to(Tell(tell)), said)
     }
 
     /// Writes a line, or several.

@@ -4,15 +4,16 @@ mod progress;
 mod totals;
 
 use super::{
-    Stdout, Stop,
+    Case, Stdout, Stop,
     counts::{self, Numbers, grouped},
-    failure, reproduction,
+    failure,
 };
 use crate::args::{Format, sim::Sweep};
 use progress::Progress;
 use roundelay_core::node::Node;
 use roundelay_sim::{
     Scenario, attempt,
+    shrink::shrink,
     storm::{Failure, Report},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -32,6 +33,8 @@ use totals::Totals;
 
 /// The exit code of a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
+/// The most runs to make a failing run smaller.
+const SHRINK_RUNS_MAX: usize = 400;
 /// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -49,7 +52,15 @@ pub(super) fn run(args: &Sweep, out: &mut Stdout, stop: &Stop) -> anyhow::Result
     let swept = sweep(&args.seeds, jobs, stop, &progress, try_seed);
     progress.finish();
     if let Some((seed, broken)) = &swept.failure {
-        failure::tell(*seed, broken, &reproduction(*seed, selection), format, out);
+        let case = Case::new(*seed, selection);
+        failure::tell(&case, broken, format, out);
+        // It takes a moment, and this may be all that somebody wants to know.
+        out.flush();
+        let stopped = || stop.is_requested();
+        let shrunk = shrink::<Node>(&case.whole, broken.clone(), SHRINK_RUNS_MAX, &stopped);
+        if !shrunk.removed.is_empty() || shrunk.storm.is_some() {
+            failure::tell_shrunk(case, shrunk, format, out);
+        }
     }
     tell(&swept, &cost, jobs, format, out);
     Ok(match swept.failure {
@@ -156,6 +167,7 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
     let (wall, processor) = cost.so_far();
     let Swept { seeds, totals, failure } = swept;
     let tried = seeds.end - seeds.start;
+    let (done, thrown) = (counts::table(&totals.counts), counts::thrown(&totals.faults));
     if format == Format::Json {
         // What was done above a seed that failed is left to chance, so it does not count.
         let held = failure.is_none().then(|| Held {
@@ -165,14 +177,15 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
             processor_seconds: processor.as_secs_f64(),
             wall_seconds: wall.as_secs_f64(),
             seeds_per_second: per_second(totals.seeds, wall),
-            counts: Numbers(&totals.counts),
+            counts: Numbers(&done),
+            faults: Numbers(&thrown),
         });
         let violations = u8::from(failure.is_some());
         let (from, to) = (seeds.start, seeds.end);
         return out.object(&Summary { from, to, seeds: tried, violations, held });
     }
     if failure.is_some() {
-        return out.line(&format!("  before it  {} seeds held", grouped(tried)));
+        return out.line(&format!("{} seeds before it held", grouped(tried)));
     }
     let (steps, time) = (grouped(totals.steps), grouped(totals.time.as_secs()));
     let seeds_rate = grouped(per_second(totals.seeds, wall));
@@ -183,7 +196,8 @@ fn tell(swept: &Swept, cost: &Cost, jobs: usize, format: Format, out: &mut Stdou
     out.line(&format!("  rate       {seeds_rate} seeds/s, {jobs}; {wall:.1?} in all"));
     out.line(&format!("  simulated  {steps} steps in {time} s of virtual time,"));
     out.line(&format!("             {time_rate} s per second of processor time"));
-    out.line(&format!("  done       {}", counts::text(&totals.counts)));
+    out.line(&format!("  done       {}", counts::text(&done)));
+    out.line(&format!("  faults     {}", counts::text(&thrown)));
 }
 
 /// The end of a sweep.
@@ -208,6 +222,7 @@ struct Held<'a> {
     wall_seconds: f64,
     seeds_per_second: u64,
     counts: Numbers<'a>,
+    faults: Numbers<'a>,
 }
 
 fn per_second(count: u64, span: Duration) -> u64 {
@@ -218,12 +233,13 @@ fn per_second(count: u64, span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roundelay_sim::goal::Counts;
+    use roundelay_sim::{fault::Tally, goal::Counts};
 
     fn report(seed: u64) -> Report {
         let counts = Counts { grants: seed, ..Counts::default() };
         let time = Duration::from_secs(1);
-        Report { hash: seed * 7, steps: 2, time, healing: Duration::ZERO, counts }
+        let (healing, faults) = (Duration::ZERO, Tally::default());
+        Report { hash: seed * 7, steps: 2, time, healing, counts, faults }
     }
 
     fn swept(jobs: usize, fails: &[u64]) -> Swept {

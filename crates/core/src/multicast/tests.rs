@@ -1,5 +1,4 @@
 mod leaving;
-mod random;
 mod repair;
 mod steps;
 

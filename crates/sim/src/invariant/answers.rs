@@ -35,7 +35,7 @@ impl Invariant for Answers {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 2: one decision point; architecture.md, core pattern 5"
+        "crates/core/src/protocol.rs, 5: a command is answered by an event"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -30,7 +30,7 @@ impl Invariant for CausalOrder {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 4: FIFO and causal order; docs/protocols/multicast.md"
+        "docs/protocols/multicast.md: FIFO and causal order"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

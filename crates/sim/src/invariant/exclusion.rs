@@ -23,7 +23,7 @@ impl Invariant for Exclusion {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 2: no two conflicting valid guards"
+        "docs/protocols/token-ring.md: exclusion"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -20,7 +20,7 @@ impl Invariant for Fences {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 2: fencing; rules-tokenring.md, H10"
+        "docs/protocols/token-ring.md: fences (H10)"
     }
 
     fn check(&mut self, _: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -25,7 +25,7 @@ impl Invariant for Integrity {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 4: integrity, FIFO order"
+        "docs/protocols/multicast.md: integrity, FIFO order"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

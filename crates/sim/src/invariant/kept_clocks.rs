@@ -25,7 +25,7 @@ impl Invariant for KeptClocks {
     }
 
     fn source(&self) -> &'static str {
-        "rules-views-multicast.md, T1: clocks are promises with a sequence; T10"
+        "docs/protocols/multicast.md, T1: clocks are promises with a sequence"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

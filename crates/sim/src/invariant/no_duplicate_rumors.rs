@@ -23,7 +23,7 @@ impl Invariant for NoDuplicateRumors {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 3: exactly once to the application per node life"
+        "docs/protocols/gossip.md: once"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -31,7 +31,7 @@ impl Invariant for OneGroup {
     }
 
     fn source(&self) -> &'static str {
-        "rules-views-multicast.md, V8: one cluster per list; rules-tokenring.md, S3: start"
+        "docs/protocols/token-ring.md, founding: why one group comes out (V8, S3)"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -23,7 +23,7 @@ impl Invariant for OneOrder {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 4: uniform total order, uniform agreement, positions without gaps"
+        "docs/protocols/multicast.md: uniform total order, integrity"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -51,7 +51,7 @@ impl Invariant for OneToken {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 2: at most one token per lock and view; rules-tokenring.md, H1, H9"
+        "docs/protocols/token-ring.md: one token per lock; passing (H1, H9)"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

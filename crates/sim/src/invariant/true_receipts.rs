@@ -21,7 +21,7 @@ impl Invariant for TrueReceipts {
     }
 
     fn source(&self) -> &'static str {
-        "rules-views-multicast.md, T2 and T5; docs/protocols/multicast.md, Leaving"
+        "docs/protocols/multicast.md, T2: vectors are absolute; leaving"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

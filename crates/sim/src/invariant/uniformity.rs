@@ -22,7 +22,7 @@ impl Invariant for Uniformity {
     }
 
     fn source(&self) -> &'static str {
-        "rules-views-multicast.md, T3 and T5: uniform agreement"
+        "docs/protocols/multicast.md: uniform agreement (T3)"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -66,9 +66,9 @@ fn one_seed() {
     let bug = Bug::ALL.iter().find(|listed| format!("{listed:?}") == bug);
     let bug = bug.unwrap_or_else(|| panic!("BUG is one of {:?}", Bug::ALL));
     let scenario = planted_in(*bug, parts, seed.parse().expect("SEED is a number"));
-    println!("{}", trace::heading(&scenario));
+    println!("{}", trace::heading(&scenario, &scenario.ingredients()));
     let result = storm::run::<Node>(&scenario, &mut |step| {
-        println!("{}", trace::lines(&scenario, step));
+        println!("{}", trace::tell(&scenario, step));
     });
     println!("{result:?}");
 }
@@ -86,7 +86,7 @@ fn breaks(bug: Bug, parts: Parts, seeds: u64, invariant: &str) -> String {
 #[track_caller]
 fn never_reaches(bug: Bug, parts: Parts, seeds: u64, words: &str) -> String {
     find(bug, parts, seeds, words, |failure| match failure {
-        Failure::Unreached(open) => open.iter().any(|open| open.contains(words)),
+        Failure::Unreached(open) => open.iter().any(|open| open.what.contains(words)),
         _ => false,
     })
 }

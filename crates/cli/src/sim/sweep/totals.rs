@@ -1,7 +1,7 @@
 //! What many runs came to: the same in whatever order they are added.
 
 use roundelay_core::id::mix64;
-use roundelay_sim::{goal::Counts, storm::Report};
+use roundelay_sim::{fault::Tally, goal::Counts, storm::Report};
 use std::time::Duration;
 
 /// The sum over many runs.
@@ -12,6 +12,7 @@ pub(super) struct Totals {
     /// Virtual time.
     pub(super) time: Duration,
     pub(super) counts: Counts,
+    pub(super) faults: Tally,
     hash: u64,
 }
 
@@ -22,6 +23,7 @@ impl Totals {
         self.steps += report.steps;
         self.time += report.time;
         self.counts.add(&report.counts);
+        self.faults.add(&report.faults);
         // A sum, so that the order does not count; mixed with the seed, so that it does count
         // which run it was.
         let run = mix64(report.hash ^ mix64(seed.wrapping_add(1)));
@@ -34,6 +36,7 @@ impl Totals {
         self.steps += other.steps;
         self.time += other.time;
         self.counts.add(&other.counts);
+        self.faults.add(&other.faults);
         self.hash = self.hash.wrapping_add(other.hash);
     }
 
