@@ -152,7 +152,7 @@ struct Shape {
     trigger: Trigger,
     crashes_max: usize,
     /// Who leaves, one shortly after the other, if as many as may leave do so.
-    succession: Option<Vec<usize>>,
+    takeover: Option<Vec<usize>>,
 }
 
 impl Scenario {
@@ -167,15 +167,16 @@ impl Scenario {
         let shape = Shape::draw(&mut dice, selection);
         let storm = dice.span(Duration::from_millis(1500), Duration::from_secs(6));
         let edges = draw_edges(&mut dice, shape.size);
-        let hours = Hours::draw(&mut dice, storm, shape.succession.is_some());
+        let hours = Hours::draw(&mut dice, storm, shape.takeover.is_some());
         let mut nodes = draw_nodes(&mut dice, &shape, &edges, hours, storm);
         let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
         let mut weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
-        if shape.succession.is_some() && dice.chance(500) {
+        if shape.takeover.is_some() && dice.chance(500) {
             weather.worsen();
         }
         let storm = draw_leaves(&mut dice, &shape, (hours, storm), &mut weather, &mut nodes);
+        let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
         let ring = shape.ring();
         let Shape { group, parts, mode, .. } = shape;
@@ -258,13 +259,13 @@ impl Shape {
         assert!(parts.lock || parts.order || parts.gossip, "a run needs something to run");
         assert!(nodes.is_none_or(|nodes| (1..=MEMBERS_MAX).contains(&nodes)), "a group's size");
         let group = (parts.lock || parts.order) && (!parts.gossip || dice.chance(800));
-        let many = nodes.is_none_or(|nodes| nodes >= SUCCESSION_MIN);
-        let succession = group && parts.lock && many && dice.chance(150);
-        let size_min = if succession { SUCCESSION_MIN } else { 2 - usize::from(group) };
+        let many = nodes.is_none_or(|nodes| nodes >= TAKEOVER_MIN);
+        let takeover = group && parts.lock && many && dice.chance(150);
+        let size_min = if takeover { TAKEOVER_MIN } else { 2 - usize::from(group) };
         let size = dice.between(size_min as u64, 7) as usize;
         let size = nodes.unwrap_or(size);
-        let succession = succession.then(|| draw_leavers(dice, size));
-        let mut lock = group && (succession.is_some() || dice.chance(750));
+        let takeover = takeover.then(|| draw_leavers(dice, size));
+        let mut lock = group && (takeover.is_some() || dice.chance(750));
         let order = group && parts.order && (!lock || dice.chance(700) || !parts.lock);
         lock = group && parts.lock && (lock || !order);
         let gossip = parts.gossip && (!group || dice.chance(500));
@@ -275,14 +276,10 @@ impl Shape {
             parts: Parts { lock, order, gossip },
             size,
             next: draw_next(dice, size),
-            mode: if succession.is_none() && dice.chance(350) {
-                Mode::Circulate
-            } else {
-                Mode::Rest
-            },
+            mode: if takeover.is_none() && dice.chance(350) { Mode::Circulate } else { Mode::Rest },
             trigger: if dice.chance(300) { Trigger::FirstOfList } else { Trigger::Command },
             crashes_max: if group { minority } else { size },
-            succession,
+            takeover,
         }
     }
 
@@ -376,8 +373,8 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, hours: Hours, storm: Duration) -> 
     let locks = draw_lock_names(dice, shape.mode);
     let mut plans: Vec<Plan> =
         (0..shape.size).map(|_| Plan::draw(dice, shape.parts, &locks, hours, storm)).collect();
-    if let Some(leavers) = &shape.succession {
-        draw_succession(dice, leavers, hours, &mut plans);
+    if let Some(leavers) = &shape.takeover {
+        draw_takeovers(dice, leavers, hours, &mut plans);
     }
     if shape.group && shape.trigger == Trigger::Command {
         let first = dice.span(Duration::ZERO, Duration::from_secs(1));
@@ -395,8 +392,8 @@ fn draw_plans(dice: &mut Dice, shape: &Shape, hours: Hours, storm: Duration) -> 
     plans
 }
 
-/// Who leaves, if it is not a succession of leaves: at some time, amid the work, or when it is cut
-/// off, which makes the storm as long as it takes.
+/// Who leaves, if that is not drawn already: at some time, amid the work, or when it is cut off,
+/// which makes the storm as long as it takes.
 fn draw_leaves(
     dice: &mut Dice,
     shape: &Shape,
@@ -407,7 +404,7 @@ fn draw_leaves(
     // A majority stays, and there must be something to leave.
     let leavers_max = (shape.size - 1) / 2;
     let has_work = shape.group && (shape.parts.lock || shape.parts.order);
-    if !has_work || leavers_max == 0 || shape.succession.is_some() || !dice.chance(600) {
+    if !has_work || leavers_max == 0 || shape.takeover.is_some() || !dice.chance(600) {
         return storm;
     }
     let mut order: Vec<usize> = (0..shape.size).collect();
@@ -436,7 +433,7 @@ fn draw_leaves(
 }
 
 /// The fewest of whom two may leave.
-const SUCCESSION_MIN: usize = 5;
+const TAKEOVER_MIN: usize = 5;
 
 /// As many as may leave; a majority stays.
 fn draw_leavers(dice: &mut Dice, size: usize) -> Vec<usize> {
@@ -448,7 +445,7 @@ fn draw_leavers(dice: &mut Dice, size: usize) -> Vec<usize> {
 
 /// As many members as may leave do so one shortly after the other, and with the first goes the home
 /// of many locks, whose tokens are with the next to go, while the others ask for them.
-fn draw_succession(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Plan]) {
+fn draw_takeovers(dice: &mut Dice, leavers: &[usize], hours: Hours, plans: &mut [Plan]) {
     let ms = Duration::from_millis;
     let names = (0..).map(|n| LockName::new(&format!("x{n}")).expect("a short name"));
     let at_home = |name: &LockName| {
@@ -485,6 +482,7 @@ fn draw_exodus(seed: u64, shape: &Shape, storm: Duration, nodes: &mut [NodePlan]
     }
     for node in nodes {
         let when = dice.span(Duration::ZERO, storm * 2);
+        node.plan.leaves_when_cut = None;
         node.plan.from_install.retain(|(_, task)| !matches!(task, Task::Leave));
         node.plan.from_install.push((when, Task::Leave));
     }

@@ -41,18 +41,6 @@ pub struct Plan {
     pub leaves_when_cut: Option<Duration>,
 }
 
-impl Plan {
-    /// The tasks, in the order of their numbers.
-    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.from_start.iter().chain(&self.from_install).map(|(_, task)| task)
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
-        self.from_start.iter_mut().chain(&mut self.from_install).map(|(_, task)| task)
-    }
-}
-
 /// When most of the work of a run is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hours {
@@ -76,6 +64,18 @@ impl Hours {
     /// Some moment of them.
     pub(crate) fn draw_time(self, dice: &mut Dice) -> Duration {
         self.begin + dice.span(Duration::ZERO, self.span)
+    }
+}
+
+impl Plan {
+    /// The tasks, in the order of their numbers.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.from_start.iter().chain(&self.from_install).map(|(_, task)| task)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.from_start.iter_mut().chain(&mut self.from_install).map(|(_, task)| task)
     }
 }
 

@@ -28,11 +28,9 @@ crate::planted! {
         TakesOverUnasked breaks "one_token" within 500 seeds,
     a_pass_to_a_leaver_is_found: PassedToLeaver breaks "ring_order" within 500 seeds,
     a_pass_accepted_after_the_last_word_is_found:
-        AcceptsAfterLeft breaks "one_token" within 4000 seeds,
-    a_pass_acknowledged_after_the_last_word_is_found:
-        AcknowledgesAfterLeft never_reaches "waits for lock" within 4000 seeds,
+        AcceptsAfterLeft breaks "one_token" within 10000 seeds,
     a_leaver_that_does_not_wait_is_found:
-        LeavesUnacknowledged never_reaches "waits for lock" within 2000 seeds,
+        LeavesUnacknowledged never_reaches "waits for lock" within 4000 seeds,
     what_is_taken_back_though_it_arrived_is_found:
         TakesAllBack breaks "one_token" within 1000 seeds,
     a_yes_to_a_larger_index_is_found: YesToLarger breaks "consent" within 200 seeds,
@@ -42,16 +40,17 @@ crate::planted! {
     a_second_start_without_an_answer_is_found:
         SecondStartIgnored never_reaches "became of its start" within 500 seeds,
     a_view_used_early_is_found: UsedEarly breaks "active_majority" within 200 seeds,
-    another_life_of_a_member_is_found: LifeNotChecked breaks "one_group" within 500 seeds,
+    another_life_of_a_member_is_found: LifeNotChecked breaks "one_group" within 3000 seeds,
     a_link_before_its_time_is_found: LinkBeforeActive breaks "ring_order" within 500 seeds,
     a_peer_up_without_a_link_is_found: UpWithoutLink breaks "peer_states" within 200 seeds,
     a_forgotten_goodbye_is_found: GoodbyeForgotten breaks "peer_states" within 200 seeds,
     a_suspicion_that_stays_is_found: SuspicionStays breaks "peer_states" within 200 seeds,
 }
 
-/// Too rare for seeds, one in a hundred thousand or less: single interleavings show them, in the
+/// Too rare for seeds, one in thousands or less: single interleavings show them, in the
 /// tests of the core (`tokenring/tests/steps.rs`).
-pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[Bug::RoundGoesOn, Bug::StaleAnswer];
+pub(crate) const SHOWN_BY_STEPS: &[Bug] =
+    &[Bug::AcknowledgesAfterLeft, Bug::RoundGoesOn, Bug::StaleAnswer];
 
 /// Grants every lock that is asked for at once.
 #[derive(Debug, Default)]

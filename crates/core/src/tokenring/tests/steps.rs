@@ -305,6 +305,40 @@ fn who_reaches_nobody_waits_to_be_heard() {
     }
 }
 
+/// What arrives after the last words is not acknowledged, or else its sender would not take it back.
+#[test]
+fn a_pass_after_the_last_words_is_taken_back() {
+    let lock = LockName::default_lock();
+    for planted in [None, Some(Bug::AcknowledgesAfterLeft)] {
+        let mut h = Hand::new(3, Mode::Circulate);
+        h.planted = planted;
+        while h.m[&id(2)].status().unacknowledged == 0 {
+            h.tick(|from, to, b| (from, to) == (2, 0) && matches!(b, Body::Pass { .. }));
+        }
+        // p0 does not reach p2 and leaves; p1 hears of it, but its answer is slow.
+        let slow = |_: usize, to: usize, b: &Body| {
+            matches!(b, Body::LeftAck { .. }) || (to == 2 && matches!(b, Body::Left { .. }))
+        };
+        h.input(0, Input::LinkDown(id(2)));
+        h.input(0, Input::Command(Command::Leave));
+        for _ in 0..15 {
+            h.tick(|from, to, b| slow(from, to, b) || from + to == 2 && from != to);
+        }
+        assert!(h.events.contains(&(id(1), Event::MemberLeft(id(0)))));
+        assert!(!h.events.contains(&(id(0), Event::LeaveDone)));
+        // Now the pass of p2 gets through, and so would an answer to it.
+        h.tick(slow);
+        h.lock(1, &lock, 1);
+        for _ in 0..20 {
+            h.tick(|_, _, _| false);
+        }
+        let granted = h.events.iter().any(|(node, event)| {
+            *node == id(1) && matches!(event, Event::Granted { ticket: 1, .. })
+        });
+        assert_eq!(granted, planted.is_none(), "{planted:?}");
+    }
+}
+
 #[test]
 fn a_holder_waits_for_nobody() {
     let mut h = Hand::new(3, Mode::Rest);
