@@ -169,7 +169,6 @@ impl Scenario {
         let edges = draw_edges(&mut dice, shape.size);
         let hours = Hours::draw(&mut dice, storm, shape.takeover.is_some());
         let mut nodes = draw_nodes(&mut dice, &shape, &edges, hours, storm);
-        let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
         let ids: Vec<NodeId> = nodes.iter().map(NodePlan::id).collect();
         let mut weather = Weather::draw(&mut dice, &ids, storm, shape.crashes_max);
         if shape.takeover.is_some() && dice.chance(500) {

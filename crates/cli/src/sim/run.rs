@@ -146,7 +146,7 @@ mod tests {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Sim(sim) => match sim.command {
                 SimCommand::Run(args) => case(&args).unwrap(),
-                other @ SimCommand::Sweep(_) => panic!("{other:?}"),
+                other @ (SimCommand::Sweep(_) | SimCommand::Replay(_)) => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
         }
