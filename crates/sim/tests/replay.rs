@@ -245,7 +245,7 @@ fn a_node_that_does_something_else_is_found() {
                 matches!(failure.problem, Problem::Diverged(Divergence::Effects)),
                 "seed {seed}: {failure:?}"
             );
-            assert!(failure.step.is_some_and(|(_, _, effects)| !effects.is_empty()));
+            assert!(failure.step.is_some());
             found += 1;
         }
     }
