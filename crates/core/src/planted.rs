@@ -7,16 +7,23 @@
 
 /// Declares the bugs and the list of them all, so that none can be left out of it.
 macro_rules! bugs {
-    ($($(#[$doc:meta])* $bug:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $bug:ident,)*) => {
         /// A rule left out.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Bug {
-            $($(#[$doc])* $bug,)*
+            $($(#[doc = $doc])* $bug,)*
         }
 
         impl Bug {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$bug),*];
+
+            /// The rule, and what happens without it.
+            pub const fn rule(self) -> &'static str {
+                match self {
+                    $(Self::$bug => concat!($($doc),*),)*
+                }
+            }
         }
     };
 }

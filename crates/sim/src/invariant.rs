@@ -95,6 +95,9 @@ pub trait Invariant: fmt::Debug {
     /// Where it is promised.
     fn source(&self) -> &'static str;
 
+    /// Who has stated it first, or best.
+    fn paper(&self) -> &'static str;
+
     /// Whether it can be judged where not everything is seen: what each node does is, from its first
     /// input on, but other nodes may have done things as well.
     fn allows_gaps(&self) -> bool {
@@ -195,6 +198,13 @@ impl Invariants {
         let gaps = self.gaps;
         let table = self.table().into_iter().filter(|invariant| !gaps || invariant.allows_gaps());
         table.map(|invariant| invariant.name()).collect()
+    }
+
+    /// All of them: name, where it is promised, and the paper.
+    pub fn properties() -> Vec<[&'static str; 3]> {
+        let mut all = Self::new(None, 1);
+        let property = |one: &mut dyn Invariant| [one.name(), one.source(), one.paper()];
+        all.table().into_iter().map(property).collect()
     }
 
     fn table(&mut self) -> [&mut dyn Invariant; 21] {

@@ -54,16 +54,26 @@ impl Group {
             self.departures[self.me] = Some(bit(self.me));
             self.tell_departure(self.me, u64::MAX, cx);
         }
-        let uninformed = self.uninformed(self.me);
-        let passed_on = self.present().any(|member| uninformed & bit(member) == 0);
-        let told = uninformed == 0 || (passed_on && self.announcements >= ANNOUNCEMENTS_MAX);
-        if self.phase == Phase::Announcing && told {
+        if self.phase == Phase::Announcing && self.has_told() {
             self.phase = Phase::Left;
             for timer in [Timer::Flush, Timer::Heartbeat, Timer::Want] {
                 cx.cancel_timer(timer);
             }
             cx.emit(Event::LeaveDone);
         }
+    }
+
+    /// Whether a leaver may go: everyone knows of every leave that it knows of, its own and those
+    /// of others, who may have gone because it knows; or, after many words, one who stays does.
+    /// (One for all of them: so whoever goes leaves a witness who knows that it is gone, and two
+    /// that leave together cannot each take the other for it.)
+    fn has_told(&self) -> bool {
+        let knows = |member: usize| {
+            let mut departures = self.departures.iter().flatten();
+            departures.all(|informed| informed & bit(member) != 0)
+        };
+        let patient = self.announcements < ANNOUNCEMENTS_MAX;
+        !self.has_news_of_departures() || (!patient && self.present().any(knows))
     }
 
     pub(super) fn on_left(

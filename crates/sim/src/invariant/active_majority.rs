@@ -27,7 +27,11 @@ impl Invariant for ActiveMajority {
     }
 
     fn source(&self) -> &'static str {
-        "rules-views-multicast.md, V8: used once a strict majority is known to be active"
+        "docs/protocols/token-ring.md, founding: used once a majority is active (V8)"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Gifford 1979: quorums intersect"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

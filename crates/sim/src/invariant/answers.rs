@@ -38,6 +38,10 @@ impl Invariant for Answers {
         "crates/core/src/protocol.rs, 5: a command is answered by an event"
     }
 
+    fn paper(&self) -> &'static str {
+        "Herlihy and Wing 1990: each call has one response"
+    }
+
     fn allows_gaps(&self) -> bool {
         true
     }

@@ -56,7 +56,11 @@ impl Invariant for BoundedTurns {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 2: bounded turns; rules-tokenring.md, section 5, rule 3"
+        "docs/protocols/token-ring.md: bounded waiting; resting mode (§5, rule 3)"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Lamport 1974: bounded bypass"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -33,6 +33,10 @@ impl Invariant for CausalOrder {
         "docs/protocols/multicast.md: FIFO and causal order"
     }
 
+    fn paper(&self) -> &'static str {
+        "Lamport 1978: happened before; Birman, Schiper and Stephenson 1991"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::Installed {

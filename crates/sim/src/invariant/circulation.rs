@@ -26,7 +26,11 @@ impl Invariant for Circulation {
     }
 
     fn source(&self) -> &'static str {
-        "product.md, the token event: each (view, hop) once in the group, +1 a hop"
+        "docs/protocols/token-ring.md, circulating mode: each hop once, and counted"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Le Lann 1977: the circulating token"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -38,7 +38,11 @@ impl Invariant for Consent {
     }
 
     fn source(&self) -> &'static str {
-        "rules-views-multicast.md, V8: all or nothing; rules-tokenring.md, S3: start"
+        "docs/protocols/token-ring.md, founding: all say yes, and each to one walk (V8, S3)"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Chang and Roberts 1979: an election on a ring; Gray 1978: all say yes"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -26,6 +26,10 @@ impl Invariant for Exclusion {
         "docs/protocols/token-ring.md: exclusion"
     }
 
+    fn paper(&self) -> &'static str {
+        "Dijkstra 1965: mutual exclusion; Le Lann 1977: by a token"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Effect(Effect::Emit(node::Event::Lock(event))) = seen else { return Ok(()) };
         match event {

@@ -23,6 +23,10 @@ impl Invariant for Fences {
         "docs/protocols/token-ring.md: fences (H10)"
     }
 
+    fn paper(&self) -> &'static str {
+        "Burrows 2006 (Chubby), 2.4: sequencers"
+    }
+
     fn check(&mut self, _: Who, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Effect(Effect::Emit(node::Event::Lock(Event::Granted { lock, fence, .. }))) =
             seen

@@ -28,6 +28,10 @@ impl Invariant for Integrity {
         "docs/protocols/multicast.md: integrity, FIFO order"
     }
 
+    fn paper(&self) -> &'static str {
+        "Hadzilacos and Toueg 1994: integrity, FIFO order"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Input(Input::Command(node::Command::Order(Command::Send {

@@ -28,6 +28,10 @@ impl Invariant for KeptClocks {
         "docs/protocols/multicast.md, T1: clocks are promises with a sequence"
     }
 
+    fn paper(&self) -> &'static str {
+        "Lamport 1978, rules IR1 and IR2"
+    }
+
     fn allows_gaps(&self) -> bool {
         true
     }

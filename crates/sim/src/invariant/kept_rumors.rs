@@ -25,6 +25,10 @@ impl Invariant for KeptRumors {
         "docs/protocols/gossip.md, Retention and back-pressure: three kinds are never dropped"
     }
 
+    fn paper(&self) -> &'static str {
+        "Demers et al. 1987: a rumor is kept until it is known to be known"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Input(Input::Message {

@@ -26,6 +26,10 @@ impl Invariant for NoDuplicateRumors {
         "docs/protocols/gossip.md: once"
     }
 
+    fn paper(&self) -> &'static str {
+        "Demers et al. 1987; Leitão, Pereira and Rodrigues 2007 (Plumtree)"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         let own = Origin { node: who.node, life: who.life };
         match seen {

@@ -53,6 +53,10 @@ impl Invariant for OneGroup {
         "docs/protocols/token-ring.md, founding: why one group comes out (V8, S3)"
     }
 
+    fn paper(&self) -> &'static str {
+        "Birman and Joseph 1987: one sequence of views"
+    }
+
     fn allows_gaps(&self) -> bool {
         true
     }

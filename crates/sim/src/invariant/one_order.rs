@@ -26,6 +26,10 @@ impl Invariant for OneOrder {
         "docs/protocols/multicast.md: uniform total order, integrity"
     }
 
+    fn paper(&self) -> &'static str {
+        "Défago, Schiper and Urbán 2004, section 2: uniform total order"
+    }
+
     fn allows_gaps(&self) -> bool {
         true
     }

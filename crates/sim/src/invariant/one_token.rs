@@ -54,6 +54,10 @@ impl Invariant for OneToken {
         "docs/protocols/token-ring.md: one token per lock; passing (H1, H9)"
     }
 
+    fn paper(&self) -> &'static str {
+        "Le Lann 1977; Suzuki and Kasami 1985"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Input(input) => {

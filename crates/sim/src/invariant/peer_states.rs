@@ -34,7 +34,11 @@ impl Invariant for PeerStates {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 1: the failure detector; product.md, the peer event"
+        "crates/core/src/detector.rs: up, suspect, down, left"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Chandra and Toueg 1996: a detector may be wrong"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

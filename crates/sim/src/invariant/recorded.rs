@@ -30,7 +30,11 @@ impl Invariant for Recorded {
     }
 
     fn source(&self) -> &'static str {
-        "rules-tokenring.md, section 5, rules 2 and 3; H12, H13"
+        "docs/protocols/token-ring.md, resting mode (§5, rules 2 and 3; H12, H13)"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Suzuki and Kasami 1985; Naimi, Trehel and Arnold 1996: requests along the last passes"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

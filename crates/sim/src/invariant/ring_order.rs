@@ -33,7 +33,11 @@ impl Invariant for RingOrder {
     }
 
     fn source(&self) -> &'static str {
-        "protocols.md, section 2: next in ring order; rules-tokenring.md, section 5, rule 3, and H16"
+        "docs/protocols/token-ring.md, resting mode (§5, rule 3; H16)"
+    }
+
+    fn paper(&self) -> &'static str {
+        "Le Lann 1977; Suzuki and Kasami 1985: the token's two vectors"
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {

@@ -26,6 +26,10 @@ impl Invariant for TrueDigests {
         "docs/protocols/gossip.md, Streams and Repair: what a node has of a stream"
     }
 
+    fn paper(&self) -> &'static str {
+        "Demers et al. 1987, 1.3: anti-entropy"
+    }
+
     fn allows_gaps(&self) -> bool {
         true
     }

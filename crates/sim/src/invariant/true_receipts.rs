@@ -24,6 +24,10 @@ impl Invariant for TrueReceipts {
         "docs/protocols/multicast.md, T2: vectors are absolute; leaving"
     }
 
+    fn paper(&self) -> &'static str {
+        "Amir et al. 1995 (Totem): safe delivery needs true receipts"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         self.arrivals.see(who, seen);
         match seen {

@@ -25,6 +25,10 @@ impl Invariant for Uniformity {
         "docs/protocols/multicast.md: uniform agreement (T3)"
     }
 
+    fn paper(&self) -> &'static str {
+        "Hadzilacos and Toueg 1994: uniform agreement"
+    }
+
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         self.arrivals.see(who, seen);
         match seen {

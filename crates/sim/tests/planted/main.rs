@@ -14,6 +14,7 @@ mod bent;
 mod gossip;
 mod lock;
 mod order;
+mod table;
 
 use roundelay_core::{node::Node, planted::Bug};
 use roundelay_sim::{
@@ -35,7 +36,11 @@ macro_rules! planted {
         in runs with $parts:expr;
         $($test:ident: $bug:ident $is_found:ident $what:literal within $seeds:literal seeds,)*
     ) => {
-        pub(crate) const TESTED: &[Bug] = &[$(Bug::$bug),*];
+        pub(crate) const TESTED: &[crate::Row] = &[$(crate::Row {
+            bug: Bug::$bug,
+            found: concat!(stringify!($is_found), " ", $what),
+            seeds: $seeds,
+        }),*];
 
         $(
             #[test]
@@ -47,10 +52,22 @@ macro_rules! planted {
 }
 pub(crate) use planted;
 
+/// Who finds a bug, within how many seeds.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    bug: Bug,
+    found: &'static str,
+    seeds: u64,
+}
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    [lock::TESTED, order::TESTED, gossip::TESTED].into_iter().flatten()
+}
+
 #[test]
 fn every_bug_has_a_test() {
-    let tested = [order::TESTED, gossip::TESTED, lock::TESTED, lock::SHOWN_BY_STEPS];
-    let tested: BTreeSet<Bug> = tested.into_iter().flatten().copied().collect();
+    let tested = rows().map(|row| &row.bug).chain(lock::SHOWN_BY_STEPS);
+    let tested: BTreeSet<Bug> = tested.copied().collect();
     let untested: Vec<&Bug> = Bug::ALL.iter().filter(|bug| !tested.contains(bug)).collect();
     assert!(untested.is_empty(), "no test says who finds {untested:?}");
 }

@@ -40,6 +40,31 @@ fn who_leaves_waits_until_everyone_has_what_it_sent() {
 }
 
 #[test]
+fn who_leaves_passes_on_what_it_knows_of_others_who_left() {
+    let mut b = Hand::new(1, 3);
+    // p1 may go now, because this member knows.
+    b.hear(0, left(0, 0, &[0, 0, 0]));
+    let (first, own) = (left(0, 0, &[0, 0, 0]), left(1, 0, &[0, 0, 0]));
+    assert_eq!(b.command(Command::Leave), [all(&[2], own)]);
+    assert_eq!(b.hear(2, Body::LeftAck { member: 1 }), [], "p3 does not know of p1");
+    assert_eq!(b.fire(Timer::Heartbeat), [all(&[2], first), heartbeat()]);
+    assert_eq!(b.hear(2, Body::LeftAck { member: 0 }), DONE);
+}
+
+#[test]
+fn after_many_words_one_witness_of_all_leaves_is_enough() {
+    let mut b = Hand::new(1, 4);
+    b.hear(0, left(0, 0, &[0, 0, 0, 0]));
+    b.command(Command::Leave);
+    b.hear(2, Body::LeftAck { member: 1 });
+    b.hear(3, Body::LeftAck { member: 0 });
+    for _ in 0..100 {
+        assert!(!b.fire(Timer::Heartbeat).contains(&DONE[3]), "neither knows of both");
+    }
+    assert_eq!(b.hear(2, Body::LeftAck { member: 0 }), DONE);
+}
+
+#[test]
 fn who_has_left_is_not_waited_for() {
     let mut a = Hand::new(0, 3);
     a.send(1, "x");
