@@ -3,6 +3,9 @@
 //! The node is itself a [`Protocol`]. A child's events are returned to it, and that is how the
 //! founding's view reaches the lock and the order.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     detector::{self, Detector},
     founding::{self, Founding},
@@ -137,20 +140,35 @@ pub struct Status {
 struct Child<C: Protocol> {
     machine: C,
     scratch: Vec<EffectOf<C>>,
+    /// What it has reported and the node has to act on.
     events: Vec<C::Event>,
+}
+
+/// What a child reports, and the node passes on, in its place among what is sent: who hears that a
+/// lock is released hears it before its token is on its way.
+trait Report: Into<Event> {
+    /// Whether the node acts on it, and passes it on itself if at all.
+    fn is_for_node(&self) -> bool;
 }
 
 impl<C: Protocol> Child<C>
 where
     Message: From<C::Message>,
     Timer: From<C::Timer>,
+    C::Event: Report,
 {
     fn new(machine: C) -> Self {
         Self { machine, scratch: Vec::new(), events: Vec::new() }
     }
 
     fn handle(&mut self, input: InputOf<C>, cx: &mut Context<'_, Node>) {
-        cx.drive(&mut self.machine, input, &mut self.scratch, &mut self.events);
+        cx.drive(&mut self.machine, input, &mut self.scratch, |event| {
+            if event.is_for_node() {
+                self.events.push(event);
+                return None;
+            }
+            Some(event.into())
+        });
     }
 }
 
@@ -467,10 +485,6 @@ impl Node {
 
     /// Acts on what the children have reported, and reports it further up.
     fn on_events(&mut self, cx: &mut Context<'_, Self>) {
-        for event in core::mem::take(&mut self.detector.events) {
-            let detector::Event::Changed { peer, state } = event;
-            cx.emit(Event::Peer { peer, state });
-        }
         let mut leave_now = false;
         if let Some(founding) = &mut self.founding {
             for event in core::mem::take(&mut founding.events) {
@@ -485,28 +499,11 @@ impl Node {
         if leave_now {
             self.leave_now(cx);
         }
-        let mut left = Vec::new();
-        if let Some(lock) = &mut self.lock {
-            for event in lock.events.drain(..) {
-                match event {
-                    tokenring::Event::LeaveDone => left.push(Part::Lock),
-                    event => cx.emit(Event::Lock(event)),
-                }
-            }
-        }
-        if let Some(order) = &mut self.order {
-            for event in order.events.drain(..) {
-                match event {
-                    multicast::Event::LeaveDone => left.push(Part::Order),
-                    event => cx.emit(Event::Order(event)),
-                }
-            }
-        }
-        if let Some(gossip) = &mut self.gossip {
-            for event in gossip.events.drain(..) {
-                cx.emit(Event::Gossip(event));
-            }
-        }
+        // All that lock and order leave to the node is that they are done.
+        let lock = self.lock.as_mut().is_some_and(|lock| lock.events.drain(..).count() > 0);
+        let order = self.order.as_mut().is_some_and(|order| order.events.drain(..).count() > 0);
+        let parts = [lock.then_some(Part::Lock), order.then_some(Part::Order)];
+        let left: Vec<Part> = parts.into_iter().flatten().collect();
         if !left.is_empty() {
             self.on_left(&left, cx);
         }
@@ -568,40 +565,51 @@ lift!(
     Gossip from gossip
 );
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        protocol::{Effect, Rng},
-        time::Time,
-    };
-    use core::time::Duration;
-    use rand_core::SeedableRng as _;
-
-    #[test]
-    fn a_suspect_that_says_goodbye_has_left_and_was_not_up() {
-        let name = Name::new("a").expect("a name");
-        let peer = Name::new("b").expect("a name").id();
-        let second = Duration::from_secs(1);
-        let detector = detector::Config { heartbeat: second, suspect_min: second };
-        let life = Life(1);
-        let mut node = Node::new(Config { name, life, detector, group: None, gossip: None });
-        let mut rng = Rng::seed_from_u64(0);
-        let mut states = |seconds, input| {
-            let mut effects = Vec::new();
-            let now = Time::ZERO + Duration::from_secs(seconds);
-            node.handle(input, &mut Context::new(now, &mut rng, &mut effects));
-            let state = |effect| match effect {
-                Effect::Emit(Event::Peer { state, .. }) => Some(state),
-                _ => None,
-            };
-            effects.into_iter().filter_map(state).collect::<Vec<_>>()
-        };
-        assert_eq!(states(0, Input::LinkUp(peer)), [detector::State::Up]);
-        let tick = Input::Timer(Timer::Detector(detector::Timer::Tick));
-        assert_eq!(states(9, tick), [detector::State::Suspect]);
-        let message = Message::Detector(detector::Message::Goodbye);
-        let goodbye = Input::Message { from: peer, message };
-        assert_eq!(states(9, goodbye), [detector::State::Left]);
+impl Report for detector::Event {
+    fn is_for_node(&self) -> bool {
+        false
     }
 }
+
+impl Report for founding::Event {
+    fn is_for_node(&self) -> bool {
+        matches!(self, Self::Installed { .. })
+    }
+}
+
+impl Report for tokenring::Event {
+    fn is_for_node(&self) -> bool {
+        *self == Self::LeaveDone
+    }
+}
+
+impl Report for multicast::Event {
+    fn is_for_node(&self) -> bool {
+        *self == Self::LeaveDone
+    }
+}
+
+impl Report for gossip::Event {
+    fn is_for_node(&self) -> bool {
+        false
+    }
+}
+
+impl From<detector::Event> for Event {
+    fn from(event: detector::Event) -> Self {
+        let detector::Event::Changed { peer, state } = event;
+        Self::Peer { peer, state }
+    }
+}
+
+macro_rules! lift_events {
+    ($($variant:ident from $module:ident),*) => {$(
+        impl From<$module::Event> for Event {
+            fn from(event: $module::Event) -> Self {
+                Self::$variant(event)
+            }
+        }
+    )*};
+}
+
+lift_events!(Founding from founding, Lock from tokenring, Order from multicast, Gossip from gossip);

@@ -210,14 +210,15 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
         self.effects.push(Effect::Emit(event));
     }
 
-    /// Lets `child` handle `input`: its messages and timers become this protocol's own, its events
-    /// are added to `events`, for this protocol to act on. `scratch` is empty before and after.
+    /// Lets `child` handle `input`: its messages and timers become this protocol's own. So do those
+    /// of its events for which `report` gives one, in their place among the messages; the others are
+    /// for this protocol to act on. `scratch` is empty before and after.
     pub fn drive<C: Protocol>(
         &mut self,
         child: &mut C,
         input: InputOf<C>,
         scratch: &mut Vec<EffectOf<C>>,
-        events: &mut Vec<C::Event>,
+        mut report: impl FnMut(C::Event) -> Option<P::Event>,
     ) where
         P::Message: From<C::Message>,
         P::Timer: From<C::Timer>,
@@ -233,10 +234,10 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
                 Effect::CancelTimer(timer) => Effect::CancelTimer(timer.into()),
                 Effect::Save(record) => Effect::Save(record),
                 Effect::Append(entry) => Effect::Append(entry),
-                Effect::Emit(event) => {
-                    events.push(event);
-                    continue;
-                }
+                Effect::Emit(event) => match report(event) {
+                    Some(event) => Effect::Emit(event),
+                    None => continue,
+                },
             });
         }
     }

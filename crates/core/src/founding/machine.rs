@@ -334,9 +334,9 @@ impl Founding {
                 self.wanting = true;
                 self.start_or_wait(cx);
             }
-            State::Active(active) => {
-                active.known.remove(&peer);
-            }
+            // It stays known until a link comes up, perhaps of another life: its last words may come
+            // after this hint.
+            State::Active(_) => {}
             _ if self.wanting => self.start_or_wait(cx),
             _ => {}
         }

@@ -127,7 +127,7 @@ impl TokenRing {
         }
         let Some(ring) = &self.ring else { return };
         if let Leaving::Telling { since } = self.leaving
-            && ring.awaited(since, now).all(|p| ring.links[ring.me].known_by.contains(&p))
+            && ring.awaited(since, now).all(|p| ring.knows_all(p))
             && (ring.has_witness() || since + LAST_PATIENCE <= now)
         {
             self.leaving = Leaving::Done;
@@ -264,11 +264,17 @@ impl Ring {
         self.order.iter().any(|p| self.links[*p].stays == Stays::Here)
     }
 
-    /// Whether somebody who has not left knows that this member has, or nobody is left to know.
+    /// Whether somebody who has not left knows all that have, this member too, or nobody stays.
     fn has_witness(&self) -> bool {
-        let known_by = &self.links[self.me].known_by;
-        let mut present = self.order.iter().filter(|p| !self.links[**p].has_left()).peekable();
-        present.peek().is_none() || present.any(|p| known_by.contains(p))
+        let mut present = self.order.iter().filter(|p| !self.links[**p].has_left());
+        !self.goes_on() || present.any(|p| self.knows_all(*p))
+    }
+
+    /// Whether `position` knows of this leave, and of all others that are known here: who left
+    /// before may have gone because this member knew.
+    fn knows_all(&self, position: usize) -> bool {
+        let mut gone = self.left().chain([self.me]);
+        gone.all(|left| self.links[left].known_by.contains(&position))
     }
 
     /// The members whose answers a leaver waits for.

@@ -422,3 +422,29 @@ fn a_token_with_impossible_hops_is_ignored() {
     h.input(1, Input::Timer(Timer::Hold));
     assert_eq!((h.holders(&l), h.m[&id(1)].status().ignored), (vec![0], 1));
 }
+
+#[test]
+fn who_leaves_passes_on_who_left_before() {
+    let mut h = Hand::new(3, Mode::Rest);
+    h.input(0, Input::LinkDown(id(2)));
+    h.input(2, Input::LinkDown(id(0)));
+    h.input(0, Input::Command(Command::Leave));
+    let cut = |from: usize, to: usize| from + to == 2 && from != to;
+    let lost = |from: usize, to: usize, b: &Body| {
+        cut(from, to) || (to == 2 && matches!(b, Body::Left { member: 0, .. }))
+    };
+    let left = |h: &Hand, i| h.events.contains(&(id(i), Event::LeaveDone));
+    for _ in 0..30 {
+        h.tick(lost);
+    }
+    assert!(left(&h, 0), "p2 knows");
+    h.input(1, Input::Command(Command::Leave));
+    for _ in 0..30 {
+        h.tick(lost);
+    }
+    assert!(!left(&h, 1), "p3 does not know of p1");
+    for _ in 0..5 {
+        h.tick(|from, to, _| cut(from, to));
+    }
+    assert!(left(&h, 1));
+}
