@@ -57,6 +57,12 @@ pub(crate) async fn run(
     if let Some(dir) = &args.record {
         let made = std::fs::create_dir_all(dir);
         made.map_err(|error| Usage(format!("--record: cannot make {}: {error}", dir.display())))?;
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            // Those of another run, beside these, would look like a part of it.
+            if entry.path().extension().is_some_and(|extension| extension == "rec") {
+                crate::program::check_recording(&entry.path())?;
+            }
+        }
     }
     let scratch = Scratch::new()?;
     let ledger =

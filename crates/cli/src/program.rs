@@ -10,7 +10,7 @@ use crate::{
     shutdown::Shutdown,
 };
 use roundelay::{Builder, Events, Node, NodeId, StartError};
-use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, path::Path, time::Duration};
 use tokio::{
     net::lookup_host,
     time::{sleep, timeout},
@@ -76,6 +76,7 @@ impl Stage {
             builder = builder.peer(peer.name.as_str(), peer.address.to_string());
         }
         if let Some(path) = &shared.record {
+            check_recording(path)?;
             builder = builder.record(path);
         }
         let name = own.name.as_str();
@@ -170,6 +171,18 @@ fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error
         error => error.to_string(),
     };
     Usage(text).into()
+}
+
+/// Refuses to record over a file with something in it: it may be what somebody wants to look at, or
+/// no recording at all.
+pub(crate) fn check_recording(path: &Path) -> Result<(), Usage> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_file() && file.len() > 0 => Err(Usage(format!(
+            "--record: {} exists already; give another name, or move it away",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// A warning if others live elsewhere than on this machine: they cannot reach who listens on

@@ -24,13 +24,26 @@ use std::{
 };
 use stdout::Stdout;
 
+/// The exit code of a command that was ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+/// How long a command has to say what it has found, once somebody wishes it to end: then it ends,
+/// even if nobody takes what it says.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Runs a command of the simulator, which ends soon after somebody wishes so.
 pub(crate) async fn run(command: SimCommand, shutdown: Shutdown) -> anyhow::Result<ExitCode> {
     let stop = Stop::default();
     let wish = stop.clone();
+    let patience = match command {
+        // There is nothing to sum up.
+        SimCommand::Run(_) => Duration::ZERO,
+        SimCommand::Sweep(_) | SimCommand::Replay(_) => LAST_WORDS,
+    };
     let waiting = tokio::spawn(async move {
         shutdown.requested().await;
         wish.request();
+        tokio::time::sleep(patience).await;
+        std::process::exit(INTERRUPTED.into());
     });
     // The simulator computes and never waits: it has a thread of its own.
     let ended = tokio::task::spawn_blocking(move || {

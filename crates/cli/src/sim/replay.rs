@@ -1,6 +1,6 @@
 //! `roundelay sim replay`: recorded runs of real nodes, lived again.
 
-use super::{Stdout, Stop};
+use super::{INTERRUPTED, Stdout, Stop};
 use crate::{
     args::{Format, sim::Replay},
     failure::Usage,
@@ -15,8 +15,6 @@ use roundelay_sim::{
 use serde::Serialize;
 use std::{fs::File, path::Path, process::ExitCode};
 
-/// The exit code of a command that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
 /// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -4,7 +4,7 @@ mod progress;
 mod totals;
 
 use super::{
-    Case, Stdout, Stop,
+    Case, INTERRUPTED, Stdout, Stop,
     counts::{self, Numbers, grouped},
     failure,
 };
@@ -31,8 +31,6 @@ use std::{
 };
 use totals::Totals;
 
-/// The exit code of a command that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
 /// The most runs to make a failing run smaller.
 const SHRINK_RUNS_MAX: usize = 400;
 /// How often the progress is shown.
