@@ -220,6 +220,8 @@ proptest! {
     fn a_changed_byte_is_noticed(
         life in lived(), at in any::<prop::sample::Index>(), change in 1..=u8::MAX,
     ) {
+        // Without an entry, a length that became too long leaves nothing that could be missed.
+        prop_assume!(!life.is_empty());
         let (mut bytes, ..) = record(&life);
         let whole = read(&bytes).unwrap().0.len();
         let at = at.index(bytes.len());
