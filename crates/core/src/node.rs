@@ -148,7 +148,9 @@ struct Child<C: Protocol> {
 /// lock is released hears it before its token is on its way.
 trait Report: Into<Event> {
     /// Whether the node acts on it, and passes it on itself if at all.
-    fn is_for_node(&self) -> bool;
+    fn is_for_node(&self) -> bool {
+        false
+    }
 }
 
 impl<C: Protocol> Child<C>
@@ -565,11 +567,7 @@ lift!(
     Gossip from gossip
 );
 
-impl Report for detector::Event {
-    fn is_for_node(&self) -> bool {
-        false
-    }
-}
+impl Report for detector::Event {}
 
 impl Report for founding::Event {
     fn is_for_node(&self) -> bool {
@@ -589,11 +587,7 @@ impl Report for multicast::Event {
     }
 }
 
-impl Report for gossip::Event {
-    fn is_for_node(&self) -> bool {
-        false
-    }
-}
+impl Report for gossip::Event {}
 
 impl From<detector::Event> for Event {
     fn from(event: detector::Event) -> Self {

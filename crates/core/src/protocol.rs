@@ -210,6 +210,11 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
         self.effects.push(Effect::Emit(event));
     }
 
+    /// Adds effects that are this protocol's own already, in their order: for who wraps a protocol.
+    pub fn extend(&mut self, effects: impl IntoIterator<Item = EffectOf<P>>) {
+        self.effects.extend(effects);
+    }
+
     /// Lets `child` handle `input`: its messages and timers become this protocol's own. So do those
     /// of its events for which `report` gives one, in their place among the messages; the others are
     /// for this protocol to act on. `scratch` is empty before and after.

@@ -27,7 +27,7 @@ use roundelay_core::{
     tokenring::{LockName, Mode, Wait},
     view::MEMBERS_MAX,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Everything that a run is made of.
 #[derive(Clone, Debug)]
@@ -283,13 +283,21 @@ impl Shape {
     }
 
     fn ring(&self) -> Option<Vec<u16>> {
-        let next = |node| self.next.as_ref().map_or((node + 1) % self.size, |next| next[node]);
-        let walk = core::iter::successors(Some(0), |node| Some(next(*node)));
-        let ring: Vec<u16> = walk.take(self.size).map(|node| node as u16).collect();
-        let all: BTreeSet<u16> = ring.iter().copied().collect();
-        let closes = next(usize::from(ring[self.size - 1])) == 0;
-        (closes && all.len() == self.size).then_some(ring)
+        let in_order = || (1..=self.size).map(|next| next % self.size).collect();
+        closed_ring(&self.next.clone().unwrap_or_else(in_order))
     }
+}
+
+/// The ring that next pointers make, as positions in the list, the first one first; none if it does
+/// not close over all of them.
+pub fn closed_ring(next: &[usize]) -> Option<Vec<u16>> {
+    let mut ring = vec![0];
+    let mut at = next[0];
+    while at != 0 && ring.len() < next.len() {
+        ring.push(at as u16);
+        at = next[at];
+    }
+    (at == 0 && ring.len() == next.len()).then_some(ring)
 }
 
 /// A random ring, the ring of the list, or seldom pointers that make none.

@@ -191,6 +191,8 @@ struct Storm<'a, P: Subject> {
     quiet: bool,
     /// Steps since a node was measured.
     unmeasured: u64,
+    /// With so many steps it is busy with itself.
+    steps_max: u64,
 }
 
 /// What happens to nodes from outside.
@@ -225,6 +227,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let application = |node: &NodePlan| {
             (node.id(), Application::new(scenario.name(node.id()), node.plan.clone()))
         };
+        let pairs = (scenario.nodes.len() as u64).pow(2);
         let mut storm = Self {
             scenario,
             sim,
@@ -239,6 +242,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
             unmeasured: 0,
+            steps_max: STEPS_MAX * (pairs / STEPS_MAX_NODES.pow(2)).max(1),
         };
         storm.plan_weather();
         storm
@@ -365,9 +369,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             let aftermath = react(application, &step);
             self.follow(node, aftermath);
         }
-        let pairs = (self.scenario.nodes.len() as u64).pow(2);
-        let steps_max = STEPS_MAX * (pairs / STEPS_MAX_NODES.pow(2)).max(1);
-        if self.sim.steps() > steps_max { Err(Failure::Busy) } else { Ok(true) }
+        if self.sim.steps() > self.steps_max { Err(Failure::Busy) } else { Ok(true) }
     }
 
     fn follow(&mut self, node: NodeId, aftermath: Aftermath) {

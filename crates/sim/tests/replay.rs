@@ -63,18 +63,7 @@ impl<P: Subject> Protocol for Recorded<P> {
         self.node.handle(input, &mut Context::new(cx.now(), &mut rng, &mut self.effects));
         recorder.effects(&self.effects, &mut file);
         self.running = Some((recorder, rng));
-        for effect in self.effects.drain(..) {
-            match effect {
-                Effect::Send { to, message } => {
-                    to.peers().iter().for_each(|peer| cx.send(*peer, message.clone()));
-                }
-                Effect::SetTimer { timer, after } => cx.set_timer(timer, after),
-                Effect::CancelTimer(timer) => cx.cancel_timer(timer),
-                Effect::Save(record) => cx.save(record),
-                Effect::Append(entry) => cx.append(entry),
-                Effect::Emit(event) => cx.emit(event),
-            }
-        }
+        cx.extend(self.effects.drain(..));
     }
 }
 
@@ -112,18 +101,7 @@ impl Protocol for Generous {
             return;
         }
         self.0.handle(input, &mut Context::new(cx.now(), &mut rng, &mut effects));
-        for effect in effects {
-            match effect {
-                Effect::Send { to, message } => {
-                    to.peers().iter().for_each(|peer| cx.send(*peer, message.clone()));
-                }
-                Effect::SetTimer { timer, after } => cx.set_timer(timer, after),
-                Effect::CancelTimer(timer) => cx.cancel_timer(timer),
-                Effect::Emit(event) => cx.emit(event),
-                Effect::Save(record) => cx.save(record),
-                Effect::Append(entry) => cx.append(entry),
-            }
-        }
+        cx.extend(effects);
     }
 }
 

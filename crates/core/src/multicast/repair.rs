@@ -185,9 +185,12 @@ impl Group {
         (progress.next, progress.target) = (first, target);
         progress.until = now + repeat * (1 << progress.doublings);
         progress.doublings = DOUBLINGS_MAX.min(progress.doublings + 1);
-        let anew = self.window.range(first, target).find(|_| cx.has(Bug::ResendsAnew));
-        if let Some((_, payload)) = anew.map(|(sequence, own)| (sequence, own.payload.clone())) {
-            return self.transmit(0, payload, cx);
+        if cx.has(Bug::ResendsAnew) {
+            let payload =
+                self.window.range(first, target).next().map(|(_, own)| own.payload.clone());
+            if let Some(payload) = payload {
+                return self.transmit(0, payload, cx);
+            }
         }
         self.resend_next(member, cx);
     }

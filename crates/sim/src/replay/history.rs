@@ -3,6 +3,7 @@
 use super::{Divergence, ReadError, Reader, Replay};
 use crate::{
     invariant::{Invariants, Violation, Who},
+    scenario::closed_ring,
     sim::Step,
     subject::Subject,
 };
@@ -318,7 +319,7 @@ fn invariants(configs: &[&node::Config]) -> Invariants {
     let turn = |config: &&node::Config| Some(config.group.as_ref()?.lock.as_ref()?.turn);
     let turn = configs.iter().filter_map(turn).max().unwrap_or(1);
     match pointers(configs) {
-        Some(next) => Invariants::new(closed(&next), turn),
+        Some(next) => Invariants::new(closed_ring(&next), turn),
         None => Invariants::of_any_ring(turn),
     }
 }
@@ -342,27 +343,16 @@ fn pointers(configs: &[&node::Config]) -> Option<Vec<usize>> {
     list.iter().enumerate().map(pointer).collect()
 }
 
-/// The ring that they make, if they make one of all members.
-fn closed(next: &[usize]) -> Option<Vec<u16>> {
-    let mut ring = vec![0];
-    let mut at = next[0];
-    while at != 0 && ring.len() < next.len() {
-        ring.push(at as u16);
-        at = next[at];
-    }
-    (at == 0 && ring.len() == next.len()).then_some(ring)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn rings_close_over_all_or_are_none() {
-        assert_eq!(closed(&[0]), Some(vec![0]));
-        assert_eq!(closed(&[2, 0, 1]), Some(vec![0, 2, 1]));
-        assert_eq!(closed(&[1, 0, 0]), None);
-        assert_eq!(closed(&[1, 2, 1]), None);
-        assert_eq!(closed(&[1, 1]), None);
+        assert_eq!(closed_ring(&[0]), Some(vec![0]));
+        assert_eq!(closed_ring(&[2, 0, 1]), Some(vec![0, 2, 1]));
+        assert_eq!(closed_ring(&[1, 0, 0]), None);
+        assert_eq!(closed_ring(&[1, 2, 1]), None);
+        assert_eq!(closed_ring(&[1, 1]), None);
     }
 }

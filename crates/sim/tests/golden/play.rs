@@ -17,6 +17,7 @@ use roundelay_sim::{
     Dice, Doom, Network, Packet, Simulator, Step, Verdict,
     invariant::{Invariants, Who},
     network::{Cut, Jam, Latency, Partition, Path, Shape, Slowness},
+    scenario::closed_ring,
     sim::{Clock, Settings},
 };
 use std::{
@@ -74,7 +75,7 @@ impl<'a> Play<'a> {
             script,
             names: Names(script.nodes.clone()),
             sim: Simulator::new(Dice::new(1), settings),
-            invariants: Invariants::new(ring(&script.next), TURN),
+            invariants: Invariants::new(closed_ring(&script.next), TURN),
             lives: BTreeMap::new(),
             through: Rc::default(),
             tickets: BTreeMap::new(),
@@ -291,17 +292,6 @@ impl<'a> Play<'a> {
             gossip: has("gossip").then(|| gossip_config(name, life, neighbors, strategy)),
         }
     }
-}
-
-/// The ring that the next pointers make, if they make one.
-fn ring(next: &[usize]) -> Option<Vec<u16>> {
-    let mut ring = vec![0];
-    let mut at = next[0];
-    while at != 0 && ring.len() < next.len() {
-        ring.push(at as u16);
-        at = next[at];
-    }
-    (at == 0 && ring.len() == next.len()).then_some(ring)
 }
 
 fn add_rule(network: &mut Network<node::Message>, trouble: &Trouble, since: Time, until: Time) {

@@ -3,7 +3,7 @@
 
 use roundelay_core::{
     node::{self, Node},
-    protocol::{Context, Effect, EffectOf, InputOf, Protocol},
+    protocol::{Context, EffectOf, InputOf, Protocol},
 };
 use roundelay_sim::{
     Scenario, Subject,
@@ -44,18 +44,7 @@ impl<B: Bend> Protocol for Bent<B> {
             self.node.handle(input, &mut Context::new(now, &mut rng, &mut self.effects));
         }
         self.bend.effects(&mut self.effects);
-        for effect in self.effects.drain(..) {
-            match effect {
-                Effect::Send { to, message } => {
-                    to.peers().iter().for_each(|peer| cx.send(*peer, message.clone()));
-                }
-                Effect::SetTimer { timer, after } => cx.set_timer(timer, after),
-                Effect::CancelTimer(timer) => cx.cancel_timer(timer),
-                Effect::Save(record) => cx.save(record),
-                Effect::Append(entry) => cx.append(entry),
-                Effect::Emit(event) => cx.emit(event),
-            }
-        }
+        cx.extend(self.effects.drain(..));
     }
 }
 
