@@ -8,7 +8,7 @@ use rand_core::SeedableRng as _;
 use roundelay_core::{
     gossip,
     node::{self, Node},
-    protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
+    protocol::{Context, EffectOf, Input, InputOf, Protocol, Rng},
     recording::{self, Header, Recorder},
     tokenring,
 };
