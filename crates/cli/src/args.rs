@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod bench;
 pub(crate) mod sim;
 
 use crate::failure::Usage;
@@ -29,9 +30,25 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What the program can do.
+/// What the command can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Program(Program),
+    /// Five real processes with lock, rumors and order, checked as they run
+    Demo(Demo),
+    /// The same protocols in a simulator, with faults drawn from a seed and every promise checked
+    Sim(sim::Sim),
+    /// How fast it is on this machine, with what is promised checked in the same run
+    Bench(bench::Bench),
+    /// One process of a benchmark
+    #[command(hide = true)]
+    BenchNode(bench::BenchNode),
+}
+
+/// The programs that run until they are told to end, and take commands meanwhile.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Program {
     /// A lock: the token goes round a ring of machines, and who keeps it has the lock
     Tokenring(Tokenring),
     /// Rumors: what one node says reaches all
@@ -39,10 +56,6 @@ pub(crate) enum Command {
     Gossip(Gossip),
     /// One order: all peers print the same messages in the same numbered order
     Multicast(Multicast),
-    /// Five real processes with lock, rumors and order, checked as they run
-    Demo(Demo),
-    /// The same protocols in a simulator, with faults drawn from a seed and every promise checked
-    Sim(sim::Sim),
     /// One node of the demo, driven by `demo` over its standard input
     #[command(hide = true)]
     DemoNode(DemoNode),
@@ -358,7 +371,7 @@ mod tests {
     #[test]
     fn a_k_without_a_strategy_means_rumor() {
         let parse = |text: &str| match Cli::parse_from(text.split(' ')).command {
-            Command::Gossip(gossip) => (gossip.strategy, gossip.k),
+            Command::Program(Program::Gossip(gossip)) => (gossip.strategy, gossip.k),
             other => panic!("{other:?}"),
         };
         assert_eq!(parse("roundelay gossip"), (StrategyArg::Tree, None));

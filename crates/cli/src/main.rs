@@ -1,6 +1,7 @@
 //! The `roundelay` command.
 
 mod args;
+mod bench;
 mod demo;
 mod failure;
 mod files;
@@ -17,7 +18,7 @@ mod terminal;
 mod tokenring;
 mod words;
 
-use args::{Cli, Command, Format};
+use args::{Cli, Command, Format, Program};
 use clap::Parser;
 use failure::Usage;
 use input::Input;
@@ -57,47 +58,52 @@ fn main() -> ExitCode {
 
 /// Runs a command to its end.
 async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+    let program = match command {
+        Command::Program(program) => program,
+        Command::Demo(args) => return demonstrate(args, terminal).await,
+        Command::Sim(args) => {
+            let shutdown = Shutdown::new();
+            shutdown.on_signals(terminal.exists())?;
+            log_to(None)?;
+            return sim::run(args.command, shutdown).await;
+        }
+        Command::Bench(args) => {
+            log_to(None)?;
+            return bench::run(args).await;
+        }
+        Command::BenchNode(args) => {
+            log_to(None)?;
+            return bench::node::run(args).await.map(|()| ExitCode::SUCCESS);
+        }
+    };
     let shutdown = Shutdown::new();
     shutdown.on_signals(terminal.exists())?;
-    let format = match &command {
-        Command::Tokenring(args) => args.shared.output.format,
-        Command::Gossip(args) => args.shared.output.format,
-        Command::Multicast(args) => args.shared.output.format,
-        Command::Demo(args) => {
-            let output = Output::start(args.output.format, None, shutdown.clone());
-            log_to(None)?;
-            return demonstrate(args.clone(), output, shutdown, terminal).await;
-        }
-        Command::Sim(sim) => {
-            log_to(None)?;
-            return sim::run(sim.command.clone(), shutdown).await;
-        }
-        Command::DemoNode(_) => Format::Json,
+    let format = match &program {
+        Program::Tokenring(args) => args.shared.output.format,
+        Program::Gossip(args) => args.shared.output.format,
+        Program::Multicast(args) => args.shared.output.format,
+        Program::DemoNode(_) => Format::Json,
     };
     let (input, printer) = Input::start(format, terminal);
     let edited = printer.is_some();
     let output = Output::start(format, printer, shutdown.clone());
     log_to(edited.then(|| output.clone()))?;
     let stage = Stage { input, output: output.clone(), shutdown, stopped: false };
-    let ended = match command {
-        Command::Tokenring(args) => tokenring::run(args, stage).await,
-        Command::Gossip(args) => gossip::run(args, stage).await,
-        Command::Multicast(args) => multicast::run(args, stage).await,
-        Command::DemoNode(args) => demo::node::run(args, stage).await,
-        Command::Demo(_) | Command::Sim(_) => {
-            unreachable!("they take no commands, and are dealt with above")
-        }
+    let ended = match program {
+        Program::Tokenring(args) => tokenring::run(args, stage).await,
+        Program::Gossip(args) => gossip::run(args, stage).await,
+        Program::Multicast(args) => multicast::run(args, stage).await,
+        Program::DemoNode(args) => demo::node::run(args, stage).await,
     };
     let ended = ended.map(|()| ExitCode::SUCCESS);
     tell(ended, &output).await
 }
 
-async fn demonstrate(
-    args: args::Demo,
-    output: Output,
-    shutdown: Shutdown,
-    terminal: &Terminal,
-) -> anyhow::Result<ExitCode> {
+async fn demonstrate(args: args::Demo, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::new();
+    shutdown.on_signals(terminal.exists())?;
+    let output = Output::start(args.output.format, None, shutdown.clone());
+    log_to(None)?;
     let watched = terminal.exists() && io::stdout().is_terminal();
     let ended = demo::run(args, output.clone(), shutdown, watched).await;
     tell(ended, &output).await

@@ -178,6 +178,12 @@ impl Output {
     }
 }
 
+/// Says something once, where nothing else is said: the result of a command.
+pub(crate) fn print_line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+}
+
 /// Writes to stdout and stderr. Lines that wait are written together.
 fn write(mut queue: mpsc::Receiver<Line>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
