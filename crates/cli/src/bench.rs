@@ -3,6 +3,11 @@
 //! The nodes are processes of their own, as they are in use. Each measures with the machine's
 //! monotonic clock, which all of them share, and what they have seen is put together at the end:
 //! nothing is exchanged while it is measured but what the protocols say.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures for people, from counts far below 2^52 and clocks that are never negative"
+)]
 
 mod assertion;
 mod fleet;

@@ -297,9 +297,18 @@ impl Builder {
         Rumors { mailbox }
     }
 
-    /// Starts the node: it listens when this returns, and dials its peers.
+    /// Starts the node on a thread of its own, so that nothing that the application does can hold
+    /// it up: it listens when this returns, and dials its peers.
     pub async fn start(self) -> Result<Node, StartError> {
         crate::driver::start(self.check()?).await
+    }
+
+    /// Starts the node as a task of the runtime that this is called in, which must have its I/O
+    /// and its time enabled. On a current-thread runtime that saves the two changes of threads of
+    /// each request; in return the node stands still whenever the application blocks that thread,
+    /// and its peers will suspect it if that takes long.
+    pub async fn spawn(self) -> Result<Node, StartError> {
+        crate::driver::spawn(self.check()?).await
     }
 }
 

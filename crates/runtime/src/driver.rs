@@ -12,7 +12,7 @@ mod replies;
 mod start;
 mod timers;
 
-pub(crate) use start::start;
+pub(crate) use start::{spawn, start};
 
 use crate::{
     request::{Incoming, Publish, Request, Send},
@@ -151,10 +151,15 @@ struct Ending {
 impl Driver {
     async fn run(mut self, ending: Ending) {
         self.input(Input::Start(None));
+        let mut asked_around = false;
         while self.phase != Phase::Over {
             self.fire_due();
             let wakeup = match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
                 Poll::Ready(wakeup) => wakeup,
+                Poll::Pending if !std::mem::replace(&mut asked_around, true) => {
+                    step_back().await;
+                    continue;
+                }
                 Poll::Pending => {
                     // No input waits: the batch ends here.
                     self.end_batch();
@@ -165,6 +170,7 @@ impl Driver {
                     poll_fn(|cx| self.poll_wakeup(cx)).await
                 }
             };
+            asked_around = false;
             self.now = self.time();
             self.on_wakeup(wakeup);
             self.count_as_read();
@@ -516,4 +522,20 @@ impl Driver {
             tracing::debug!("some connections did not end in time");
         }
     }
+}
+
+/// Lets all tasks that are ready have their turn. On a runtime that is shared with the application
+/// a task that has just been answered asks for the next thing, and that belongs to this batch: the
+/// request for a lock then travels with the token, and the messages of a window together.
+async fn step_back() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        // Not the runtime's own way to yield, which asks the system for events first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

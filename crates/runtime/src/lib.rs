@@ -28,7 +28,8 @@
 //! ```
 //!
 //! All protocol logic is in [`core`]: this crate moves bytes, keeps time and wakes waiters. One
-//! thread of its own drives a node and all of its links, whatever runtime the application uses.
+//! thread drives a node and all of its links: one of its own, whatever runtime the application
+//! uses ([`Builder::start`]), or one that it shares with the application ([`Builder::spawn`]).
 
 #![warn(missing_docs)]
 

@@ -42,9 +42,13 @@ impl Assertion {
         let value = named.iter().find_map(|name| result.get(name)?.as_f64());
         match value {
             None => Err(format!("{}: there is no field {}", self.text, self.field)),
-            Some(value) if (value < self.bound) == self.below && value != self.bound => Ok(()),
+            Some(value) if self.holds_of(value) => Ok(()),
             Some(value) => Err(format!("{} does not hold: it is {value}", self.text)),
         }
+    }
+
+    fn holds_of(&self, value: f64) -> bool {
+        if self.below { value < self.bound } else { value > self.bound }
     }
 }
 

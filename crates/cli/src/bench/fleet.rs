@@ -3,9 +3,10 @@
 use super::node::{Done, Said, Work};
 use crate::args::bench::Pin;
 use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
 use std::{
     net::{Ipv4Addr, TcpListener},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     thread::available_parallelism,
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::{
 /// How long the processes may take to find each other.
 const BEGIN: Duration = Duration::from_secs(30);
 /// How long they may work longer than they should.
-const OVERTIME: Duration = Duration::from_secs(60);
+const OVERTIME: Duration = Duration::from_mins(1);
 /// How long they may take to leave.
 const LEAVE: Duration = Duration::from_secs(10);
 
@@ -56,17 +57,17 @@ impl Fleet {
     /// Lets all work, and waits until all are done.
     pub(super) async fn work(&mut self, about: Duration) -> anyhow::Result<Vec<Done>> {
         self.say("go").await?;
-        let mut done = Vec::new();
-        for node in &mut self.nodes {
+        // All at once: who cannot tell its result would stay for ever.
+        let done = self.nodes.iter_mut().map(|node| async move {
             match timeout(about + OVERTIME, node.said()).await {
                 Ok(said) => match said? {
-                    Said::Done(result) => done.push(result),
+                    Said::Done(result) => Ok(result),
                     Said::Ready => bail!("{} is ready twice", node.name),
                 },
                 Err(_) => bail!("{} does not come to an end", node.name),
             }
-        }
-        Ok(done)
+        });
+        try_join_all(done).await
     }
 
     /// Ends all in order.
@@ -75,7 +76,7 @@ impl Fleet {
         for mut node in self.nodes {
             drop(node.stdin);
             match timeout(LEAVE, node.child.wait()).await {
-                Ok(status) if status.as_ref().is_ok_and(|status| status.success()) => {}
+                Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => {}
                 Ok(status) => bail!("{} ended with {status:?}", node.name),
                 Err(_) => bail!("{} did not leave", node.name),
             }

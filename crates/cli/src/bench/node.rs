@@ -54,15 +54,14 @@ pub(crate) async fn run(args: BenchNode) -> anyhow::Result<()> {
         Work::Multicast(_) => group.lock(false),
     };
     let limits = Limits { history_messages_max: 0, history_bytes_max: 0, ..Limits::default() };
-    let node = builder.group(group).limits(limits).start().await?;
+    let node = builder.group(group).limits(limits).spawn().await?;
     node.wait_installed().await;
     let prepared = match &work {
         Work::Multicast(_) => Some(node.deliveries()),
         Work::Lock(_) => None,
     };
-    say(&Said::Ready)?;
-    // The node has a thread of its own: nothing else waits on this one.
-    if next_line()? == "go\n" {
+    say(Said::Ready).await?;
+    if next_line().await? == "go\n" {
         let before = cpu_us();
         let seen = match work {
             Work::Lock(work) => Seen::Lock(lock::work(&node, &work).await?),
@@ -71,23 +70,30 @@ pub(crate) async fn run(args: BenchNode) -> anyhow::Result<()> {
                 Seen::Multicast(multicast::work(&node, deliveries, &work, args.index).await?)
             }
         };
-        say(&Said::Done(Done { cpu_us: cpu_us() - before, seen }))?;
+        say(Said::Done(Done { cpu_us: cpu_us() - before, seen })).await?;
         // Whatever comes next, the end of the input included, is the end.
-        next_line()?;
+        next_line().await?;
     }
     node.leave().await;
     Ok(())
 }
 
-fn next_line() -> anyhow::Result<String> {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).context("cannot read the input")?;
-    Ok(line)
+/// The node shares this thread: only the thread that reads may wait.
+async fn next_line() -> anyhow::Result<String> {
+    let read = || {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    };
+    tokio::task::spawn_blocking(read).await?.context("cannot read the input")
 }
 
-fn say(said: &Said) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(said)?;
-    line.push(b'\n');
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&line).and_then(|()| stdout.flush()).context("nobody listens")
+/// As above: a long line waits for its reader, and the node goes on meanwhile.
+async fn say(said: Said) -> anyhow::Result<()> {
+    let write = move || {
+        let mut line = serde_json::to_vec(&said)?;
+        line.push(b'\n');
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&line).and_then(|()| stdout.flush()).context("nobody listens")
+    };
+    tokio::task::spawn_blocking(write).await?
 }

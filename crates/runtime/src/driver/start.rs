@@ -35,6 +35,16 @@ pub(crate) async fn start(plan: Plan) -> Result<Node, StartError> {
     started.await.unwrap_or_else(|_| gone())
 }
 
+/// Starts the node as a task of this runtime, and returns once it listens.
+pub(crate) async fn spawn(plan: Plan) -> Result<Node, StartError> {
+    let Prepared { node, driver, ending, stops } = prepare(plan).await?;
+    tokio::spawn(async move {
+        driver.run(ending).await;
+        drop(stops);
+    });
+    Ok(node)
+}
+
 fn run(plan: Plan, ready: oneshot::Sender<Result<Node, StartError>>) {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
