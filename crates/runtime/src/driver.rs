@@ -34,6 +34,7 @@ use roundelay_core::{
     tokenring,
 };
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     io,
     sync::Arc,
@@ -117,12 +118,16 @@ struct Driver {
     hung_up: bool,
     /// Whether the application reads the delivered messages.
     reading: bool,
+    /// What has been delivered in this batch, with what it counts as.
+    delivered: VecDeque<(multicast::Delivery, usize)>,
     /// Delivered bytes that count as read, because nobody reads.
     unclaimed: usize,
     told: Told,
     lines: Lines,
     /// Where all inputs are written down, if anywhere.
     recording: Option<Recording>,
+    /// Where the small payloads of received messages are kept.
+    packing: wire::Packing,
     /// Messages of kinds that only a newer version knows.
     unknown: u64,
 }
@@ -132,7 +137,6 @@ struct Driver {
 struct Told {
     events: bool,
     rumors: bool,
-    deliveries: bool,
 }
 
 /// What ends with the driver, in this order.
@@ -201,13 +205,11 @@ impl Driver {
                     1 => self.link_events.poll_recv(cx).map(|event| event.map(Wakeup::Link)),
                     2 => self.links.poll_inbound(cx).map(|said| Some(Wakeup::Peer(said))),
                     3 if self.accepts_sends() => {
-                        self.incoming.sends.poll_recv(cx).map(|send| send.map(Wakeup::Send))
+                        self.incoming.sends.poll(cx).map(|send| send.map(Wakeup::Send))
                     }
-                    4 if self.node.accepts_rumors() => self
-                        .incoming
-                        .publications
-                        .poll_recv(cx)
-                        .map(|publish| publish.map(Wakeup::Publish)),
+                    4 if self.node.accepts_rumors() => {
+                        self.incoming.publications.poll(cx).map(|rumor| rumor.map(Wakeup::Publish))
+                    }
                     5 => match self.shared.unread.poll_read(cx.waker()) {
                         Some(bytes) => Poll::Ready(Some(Wakeup::Read(bytes))),
                         None => Poll::Pending,
@@ -239,8 +241,8 @@ impl Driver {
             }
             Wakeup::Link(event) => self.on_link(event),
             Wakeup::Peer(from_peer) => self.on_peer(from_peer),
-            Wakeup::Send(send) => self.on_send(send),
-            Wakeup::Publish(Publish { payload, reply, .. }) => {
+            Wakeup::Send(send) => self.on_sends(send),
+            Wakeup::Publish(Publish { payload, reply }) => {
                 let ticket = self.shared.ticket();
                 self.replies.await_publication(ticket, reply);
                 self.command(Command::Gossip(gossip::Command::Publish { ticket, payload }));
@@ -302,6 +304,16 @@ impl Driver {
         }
     }
 
+    /// Takes this message, and those that wait behind it, into the same batch.
+    fn on_sends(&mut self, first: Send) {
+        let mut next = Some(first);
+        while let Some(send) = next {
+            self.on_send(send);
+            let more = self.inputs < BATCH && self.accepts_sends();
+            next = if more { self.incoming.sends.next() } else { None };
+        }
+    }
+
     fn on_send(&mut self, send: Send) {
         let ticket = self.shared.ticket();
         if let Some(placed) = send.placed {
@@ -324,12 +336,12 @@ impl Driver {
             let from = self.shared.unread.next();
             for delivery in self.node.order().into_iter().flat_map(|order| order.history(from)) {
                 // Counted as read when it was delivered.
-                self.shared.unread.push(delivery.clone(), 0);
+                self.delivered.push_back((delivery.clone(), 0));
             }
-            self.told.deliveries = true;
         }
         if !reads && self.reading {
-            bytes += self.shared.unread.clear();
+            let waiting = self.delivered.drain(..).map(|(_, bytes)| bytes);
+            bytes += waiting.sum::<usize>() + self.shared.unread.clear();
         }
         self.reading = reads;
         if bytes > 0 {
@@ -373,7 +385,7 @@ impl Driver {
 
     fn on_peer(&mut self, FromPeer { peer, link, said }: FromPeer) {
         match said {
-            Said::Messages(messages) => self.on_messages(peer, link, messages),
+            Said::Frame(frame) => self.on_frame(peer, link, frame),
             Said::End => self.links.on_end(peer, link),
             Said::Broken(kind) => {
                 self.links.on_end(peer, link);
@@ -385,9 +397,13 @@ impl Driver {
         }
     }
 
-    fn on_messages(&mut self, from: NodeId, link: u64, messages: Vec<Bytes>) {
+    fn on_frame(&mut self, from: NodeId, link: u64, frame: Bytes) {
+        let messages = match wire::messages(frame) {
+            Ok(messages) => messages,
+            Err(error) => return self.on_garbage(from, link, error.to_string()),
+        };
         for bytes in messages {
-            match wire::decode(bytes) {
+            match wire::decode(bytes, &mut self.packing) {
                 Ok(Some(message)) => self.input(Input::Message { from, message }),
                 Ok(None) => self.unknown += 1,
                 Err(error) => return self.on_garbage(from, link, error.to_string()),
@@ -461,7 +477,8 @@ impl Driver {
         self.links.flush();
         self.write_recording();
         let told = std::mem::take(&mut self.told);
-        if told.deliveries {
+        if !self.delivered.is_empty() {
+            self.shared.unread.append(&mut self.delivered);
             self.shared.unread.wake();
         }
         if told.rumors {

@@ -37,6 +37,7 @@ pub use roundelay_core as core;
 
 mod builder;
 mod driver;
+mod funnel;
 mod gossip;
 mod lock;
 mod mailbox;

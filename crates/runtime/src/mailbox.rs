@@ -48,6 +48,10 @@ impl<T> Mailbox<T> {
         }
         state.items.push_back((item, bytes));
         state.bytes = state.bytes.saturating_add(bytes);
+        self.bound(&mut state);
+    }
+
+    fn bound(&self, state: &mut State<T>) {
         while state.items.len() > self.items_max
             || (state.bytes > self.bytes_max && state.items.len() > 1)
         {
@@ -55,6 +59,54 @@ impl<T> Mailbox<T> {
             state.bytes -= bytes;
             state.missed += 1;
         }
+    }
+
+    /// Adds all of `items`, with what each counts as.
+    pub(crate) fn append(&self, items: &mut VecDeque<(T, usize)>) {
+        let mut state = self.lock();
+        if state.closed {
+            return items.clear();
+        }
+        state.bytes = items.iter().fold(state.bytes, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        if state.items.is_empty() {
+            std::mem::swap(&mut state.items, items);
+        } else {
+            state.items.append(items);
+        }
+        self.bound(&mut state);
+    }
+
+    /// Takes everything out, to `items`, which is empty.
+    pub(crate) fn poll_all(
+        &self,
+        items: &mut VecDeque<(T, usize)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<()>> {
+        for again in [false, true] {
+            let mut state = self.lock();
+            if !state.items.is_empty() {
+                state.bytes = 0;
+                std::mem::swap(&mut state.items, items);
+                return Poll::Ready(Some(()));
+            }
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            drop(state);
+            if !again {
+                self.reader.register(cx.waker());
+                // Again: an item may have come before the waker was there to be woken.
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Puts back what was taken and not read.
+    pub(crate) fn put_back(&self, items: &mut VecDeque<(T, usize)>) {
+        let mut state = self.lock();
+        state.bytes = items.iter().fold(state.bytes, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        items.append(&mut state.items);
+        std::mem::swap(&mut state.items, items);
     }
 
     /// Tells the reader that there is something to read.
@@ -74,11 +126,6 @@ impl<T> Mailbox<T> {
         state.items.clear();
         state.missed = 0;
         std::mem::take(&mut state.bytes)
-    }
-
-    /// Whether everything has been read.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().items.is_empty()
     }
 
     /// The next item, if there is one; none at all after the end.

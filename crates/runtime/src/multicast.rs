@@ -1,23 +1,18 @@
 //! The order as an application uses it.
 
-use crate::{
-    builder::Limits,
-    mailbox::{Mailbox, Taken},
-    node::Node,
-    request::Stopped,
-    shared::Shared,
-};
+use crate::{builder::Limits, mailbox::Mailbox, node::Node, request::Stopped, shared::Shared};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 use roundelay_core::multicast::{Delivery, Refusal};
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::sync::oneshot;
 
@@ -107,18 +102,30 @@ impl Multicast {
 #[derive(Debug)]
 pub struct Deliveries {
     shared: Arc<Shared>,
+    /// What has been taken from the driver and not been read.
+    taken: VecDeque<(Delivery, usize)>,
 }
 
 impl Deliveries {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.unread.readers.fetch_add(1, Ordering::AcqRel);
         shared.unread.tell_driver();
-        Self { shared }
+        Self { shared, taken: VecDeque::new() }
     }
 
     /// The next message; none after the node has stopped.
     pub async fn next(&mut self) -> Option<Delivery> {
-        std::future::poll_fn(|cx| self.shared.unread.poll(cx)).await
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let unread = &self.shared.unread;
+        if self.taken.is_empty() && ready!(unread.mailbox.poll_all(&mut self.taken, cx)).is_none() {
+            return Poll::Ready(None);
+        }
+        let (delivery, bytes) = self.taken.pop_front().expect("something was taken");
+        unread.note_read(delivery.position, bytes, self.taken.is_empty());
+        Poll::Ready(Some(delivery))
     }
 }
 
@@ -126,12 +133,14 @@ impl Stream for Deliveries {
     type Item = Delivery;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        self.shared.unread.poll(cx)
+        self.get_mut().poll(cx)
     }
 }
 
 impl Drop for Deliveries {
     fn drop(&mut self) {
+        // Another reader may go on here.
+        self.shared.unread.mailbox.put_back(&mut self.taken);
         // Without a reader everything counts as read again, else nobody could send any more.
         self.shared.unread.readers.fetch_sub(1, Ordering::AcqRel);
         self.shared.unread.tell_driver();
@@ -169,9 +178,9 @@ impl Unread {
         }
     }
 
-    /// Adds a message that counts as `bytes`: nothing if the core counts it as read already.
-    pub(crate) fn push(&self, delivery: Delivery, bytes: usize) {
-        self.mailbox.push(delivery, bytes);
+    /// Adds messages with what they count as: nothing if the core counts them as read already.
+    pub(crate) fn append(&self, deliveries: &mut VecDeque<(Delivery, usize)>) {
+        self.mailbox.append(deliveries);
     }
 
     /// Tells the reader that there is something to read.
@@ -207,18 +216,13 @@ impl Unread {
         self.mailbox.close();
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        match std::task::ready!(self.mailbox.poll(cx)) {
-            Some(Taken::Item(delivery, bytes)) => {
-                self.next.store(delivery.position + 1, Ordering::Release);
-                let read = self.read.fetch_add(bytes, Ordering::AcqRel) + bytes;
-                if read > 0 && (read >= self.report || self.mailbox.is_empty()) {
-                    self.tell_driver();
-                }
-                Poll::Ready(Some(delivery))
-            }
-            Some(Taken::Missed(_)) => unreachable!("this mailbox drops nothing"),
-            None => Poll::Ready(None),
+    /// The application has the message at this position. The driver hears of it when that was a
+    /// good part of what may be unread, or the last of what was taken.
+    fn note_read(&self, position: u64, bytes: usize, last: bool) {
+        self.next.store(position + 1, Ordering::Release);
+        let read = self.read.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        if read > 0 && (read >= self.report || last) {
+            self.tell_driver();
         }
     }
 

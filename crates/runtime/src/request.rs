@@ -1,6 +1,12 @@
 //! What the handles ask of the driver.
 
-use crate::{gossip::PublishError, lock::LockError, multicast::SendError, node::Installed};
+use crate::{
+    funnel::{Closed, Funnel, Outlet, funnel},
+    gossip::PublishError,
+    lock::LockError,
+    multicast::SendError,
+    node::Installed,
+};
 use bytes::Bytes;
 use roundelay_core::{
     founding,
@@ -43,7 +49,6 @@ pub(crate) struct Send {
     pub(crate) payload: Bytes,
     /// Who wants to know its place in the order.
     pub(crate) placed: Option<oneshot::Sender<Result<u64, SendError>>>,
-    _room: OwnedSemaphorePermit,
 }
 
 /// A rumor: taken only while the gossip accepts one.
@@ -51,7 +56,6 @@ pub(crate) struct Send {
 pub(crate) struct Publish {
     pub(crate) payload: Bytes,
     pub(crate) reply: oneshot::Sender<Result<u64, PublishError>>,
-    _room: OwnedSemaphorePermit,
 }
 
 /// The way to the driver.
@@ -63,19 +67,16 @@ pub(crate) struct Publish {
 pub(crate) struct Requests {
     queue: mpsc::UnboundedSender<(Request, Option<OwnedSemaphorePermit>)>,
     permits: Arc<Semaphore>,
-    sends: mpsc::Sender<Send>,
-    publications: mpsc::Sender<Publish>,
-    /// The bytes that may be on their way, for each of the two.
-    send_room: Arc<Semaphore>,
-    publish_room: Arc<Semaphore>,
+    sends: Funnel<Send>,
+    publications: Funnel<Publish>,
 }
 
 /// The driver's ends.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) requests: mpsc::UnboundedReceiver<(Request, Option<OwnedSemaphorePermit>)>,
-    pub(crate) sends: mpsc::Receiver<Send>,
-    pub(crate) publications: mpsc::Receiver<Publish>,
+    pub(crate) sends: Outlet<Send>,
+    pub(crate) publications: Outlet<Publish>,
 }
 
 /// The driver is gone.
@@ -86,13 +87,11 @@ impl Requests {
     /// A way to the driver, and its ends.
     pub(crate) fn new() -> (Self, Incoming) {
         let (queue, requests) = mpsc::unbounded_channel();
-        let (sends, sends_end) = mpsc::channel(REQUESTS_MAX);
-        let (publications, publications_end) = mpsc::channel(REQUESTS_MAX);
+        let (sends, sends_end) = funnel(REQUESTS_MAX, PAYLOAD_BYTES_MAX);
+        let (publications, publications_end) = funnel(REQUESTS_MAX, PAYLOAD_BYTES_MAX);
         let permits = Arc::new(Semaphore::new(REQUESTS_MAX));
-        let [send_room, publish_room] =
-            std::array::from_fn(|_| Arc::new(Semaphore::new(PAYLOAD_BYTES_MAX)));
         (
-            Self { queue, permits, sends, publications, send_room, publish_room },
+            Self { queue, permits, sends, publications },
             Incoming { requests, sends: sends_end, publications: publications_end },
         )
     }
@@ -114,8 +113,8 @@ impl Requests {
         payload: Bytes,
         placed: Option<oneshot::Sender<Result<u64, SendError>>>,
     ) -> Result<(), Stopped> {
-        let room = room(&self.send_room, &payload).await;
-        self.sends.send(Send { payload, placed, _room: room }).await.map_err(|_| Stopped)
+        let bytes = payload.len();
+        self.sends.push(Send { payload, placed }, bytes).await.map_err(|Closed| Stopped)
     }
 
     /// Hands a rumor over, once there is room for it.
@@ -124,13 +123,7 @@ impl Requests {
         payload: Bytes,
         reply: oneshot::Sender<Result<u64, PublishError>>,
     ) -> Result<(), Stopped> {
-        let room = room(&self.publish_room, &payload).await;
-        self.publications.send(Publish { payload, reply, _room: room }).await.map_err(|_| Stopped)
+        let bytes = payload.len();
+        self.publications.push(Publish { payload, reply }, bytes).await.map_err(|Closed| Stopped)
     }
-}
-
-async fn room(semaphore: &Arc<Semaphore>, payload: &Bytes) -> OwnedSemaphorePermit {
-    let bytes = payload.len().min(PAYLOAD_BYTES_MAX) as u32;
-    let room = Arc::clone(semaphore).acquire_many_owned(bytes).await;
-    room.expect("the semaphore is never closed")
 }

@@ -9,9 +9,11 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{decode, decode_hello, decode_welcome};
+pub(crate) use decode::{Packing, decode, decode_hello, decode_welcome};
 pub(crate) use encode::{encode, encode_hello, encode_welcome};
 
+use bytes::Bytes;
+use prost::Message as _;
 use roundelay_core::{Life, Name};
 
 /// The code that is generated from `proto/roundelay.proto`.
@@ -35,6 +37,11 @@ pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
 /// The largest message, in bytes: the largest rumor or piece and its addresses, and room for
 /// digests. A frame always has room for one more behind what it is filled with.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// The encoded messages of a frame.
+pub(crate) fn messages(frame: Bytes) -> Result<Vec<Bytes>, WireError> {
+    Ok(v1::Frame::decode(frame)?.messages)
+}
 
 /// Why bytes from a peer are not a message. The link that they came by is closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -62,8 +62,7 @@ impl Driver {
             Order::Delivered(delivery) => {
                 let bytes = delivery.payload.len() + DELIVERY_OVERHEAD;
                 if self.reading {
-                    self.shared.unread.push(delivery, bytes);
-                    self.told.deliveries = true;
+                    self.delivered.push_back((delivery, bytes));
                 } else {
                     self.unclaimed += bytes;
                 }

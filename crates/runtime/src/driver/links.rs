@@ -5,15 +5,17 @@ use crate::{
         Arrival,
         dialer::{DialerHandle, Dialing},
         inbound::{Cut, FromPeer, Inbound},
-        outbox::{Class, Outbox, Pushed},
+        outbox::{CHUNK_BYTES, Class, Outbox},
     },
-    wire,
+    wire::{self, MESSAGE_BYTES_MAX},
 };
+use bytes::BytesMut;
 use futures_util::stream::{SelectAll, Stream};
 use rand_core::{Rng as _, SeedableRng as _};
 use roundelay_core::{Life, Name, NodeId, Rng, multicast, node::Message};
 use std::{
     collections::BTreeMap,
+    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -28,8 +30,10 @@ pub(crate) struct Links {
     book: BTreeMap<NodeId, String>,
     peers: BTreeMap<NodeId, Peer>,
     inbound: SelectAll<Inbound>,
-    /// Outboxes with messages that their links do not know of yet.
-    unflushed: Vec<Arc<Outbox>>,
+    /// The messages of this batch, encoded one after the other, each of them once.
+    batch: BytesMut,
+    /// Peers with messages in it.
+    unflushed: Vec<NodeId>,
     rng: Rng,
     dropped: u64,
 }
@@ -52,6 +56,15 @@ struct Peer {
 struct Outbound {
     outbox: Arc<Outbox>,
     life: Life,
+    /// What of the batch is for this link, in order.
+    chunks: Vec<Chunk>,
+}
+
+/// A part of the batch: one or more messages of a class.
+#[derive(Debug)]
+struct Chunk {
+    class: Class,
+    range: Range<usize>,
 }
 
 /// The link on which the peer sends.
@@ -83,6 +96,7 @@ impl Links {
             book,
             peers: BTreeMap::new(),
             inbound: SelectAll::new(),
+            batch: BytesMut::new(),
             unflushed: Vec::new(),
             rng,
             dropped: 0,
@@ -100,24 +114,35 @@ impl Links {
     pub(crate) fn send(&mut self, to: &[NodeId], message: &Message) {
         let class = class(message);
         let mut encoded = None;
-        for peer in to {
-            let Some(out) = self.peers.get(peer).and_then(|peer| peer.out.as_ref()) else {
+        for id in to {
+            let Some(out) = self.peers.get_mut(id).and_then(|peer| peer.out.as_mut()) else {
                 self.dropped += 1;
                 continue;
             };
-            let bytes = encoded.get_or_insert_with(|| wire::encode(message)).clone();
-            match out.outbox.push(class, bytes) {
-                Pushed::First => self.unflushed.push(Arc::clone(&out.outbox)),
-                Pushed::Behind => {}
-                Pushed::Dropped => self.dropped += 1,
+            let range = encoded.get_or_insert_with(|| encode(message, &mut self.batch));
+            if range.start == range.end {
+                self.dropped += 1;
+                continue;
             }
+            if out.chunks.is_empty() {
+                self.unflushed.push(*id);
+            }
+            out.add(class, range);
         }
     }
 
     /// Lets the links take what was sent since the last time.
     pub(crate) fn flush(&mut self) {
-        for outbox in self.unflushed.drain(..) {
-            outbox.flush();
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = self.batch.split().freeze();
+        for id in self.unflushed.drain(..) {
+            if let Some(out) = self.peers.get_mut(&id).and_then(|peer| peer.out.as_mut()) {
+                let chunks = out.chunks.drain(..);
+                let chunks = chunks.map(|chunk| (chunk.class, batch.slice(chunk.range)));
+                self.dropped += out.outbox.put(chunks);
+            }
         }
     }
 
@@ -132,12 +157,13 @@ impl Links {
 
     /// A link to `peer` stands. What it is in place of.
     pub(crate) fn on_up(&mut self, peer: NodeId, life: Life, outbox: Arc<Outbox>) -> Before {
+        self.flush();
         let Some(peer) = self.peers.get_mut(&peer) else {
             // It has gone since it was dialled.
             outbox.close();
             return Before::Gone;
         };
-        match peer.out.replace(Outbound { outbox, life }) {
+        match peer.out.replace(Outbound { outbox, life, chunks: Vec::new() }) {
             Some(old) => {
                 old.outbox.close();
                 if old.life == life { Before::SameLife } else { Before::OtherLife }
@@ -190,6 +216,7 @@ impl Links {
 
     /// A peer's own link has ended.
     pub(crate) fn on_end(&mut self, id: NodeId, link: u64) {
+        self.flush();
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.called.take_if(|called| called.link == link).is_none() {
             return;
@@ -217,6 +244,7 @@ impl Links {
 
     /// Ends all own links behind what waits for them, and dials no more.
     pub(crate) fn close_outbound(&mut self) {
+        self.flush();
         for peer in self.peers.values_mut() {
             peer.dialer = None;
             if let Some(out) = &peer.out {
@@ -274,6 +302,32 @@ impl Called {
         (self.life != life)
             .then(|| format!("{name} called as another process: the older link is closed"))
     }
+}
+
+impl Outbound {
+    /// Adds a part of the batch, to the one before if it stands right behind it.
+    fn add(&mut self, class: Class, range: &Range<usize>) {
+        match self.chunks.last_mut() {
+            Some(last)
+                if last.class == class
+                    && last.range.end == range.start
+                    && range.end - last.range.start <= CHUNK_BYTES =>
+            {
+                last.range.end = range.end;
+            }
+            _ => self.chunks.push(Chunk { class, range: range.clone() }),
+        }
+    }
+}
+
+/// Adds a message to the batch. An empty range says that it is too large.
+fn encode(message: &Message, batch: &mut BytesMut) -> Range<usize> {
+    let start = batch.len();
+    wire::encode(message, batch);
+    if batch.len() - start > MESSAGE_BYTES_MAX {
+        batch.truncate(start);
+    }
+    start..batch.len()
 }
 
 /// Which queue a message waits in.

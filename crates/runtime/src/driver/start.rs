@@ -14,7 +14,14 @@ use roundelay_core::{
     gossip::{self, Neighbors},
     multicast, node, tokenring,
 };
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::Instant,
+};
 use tokio::{
     net::{TcpListener, lookup_host},
     runtime,
@@ -126,10 +133,12 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         alarm: Alarm::new(),
         hung_up: false,
         reading: false,
+        delivered: VecDeque::new(),
         unclaimed: 0,
         told: super::Told::default(),
         lines: Lines::new(),
         recording,
+        packing: crate::wire::Packing::default(),
         unknown: 0,
     };
     Ok(Prepared { node, driver, ending, stops })

@@ -12,9 +12,9 @@ pub mod client_frame {
         /// Once, first.
         #[prost(message, tag = "1")]
         Hello(super::Hello),
-        /// From then on.
-        #[prost(message, tag = "2")]
-        Frame(super::Frame),
+        /// From then on: an encoded Frame, so that its messages are decoded one by one where they lie.
+        #[prost(bytes, tag = "2")]
+        Frame(::prost::bytes::Bytes),
     }
 }
 /// What the called side of a link says: one of these, first and last.

@@ -58,8 +58,8 @@ pub(crate) struct FromPeer {
 /// What came over a link.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// Encoded messages, oldest first.
-    Messages(Vec<Bytes>),
+    /// A frame of encoded messages.
+    Frame(Bytes),
     /// Nothing more, in order.
     End,
     /// Nothing more: the connection broke.
@@ -97,15 +97,15 @@ impl Stream for Inbound {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
         let said = match ready!(Pin::new(stream).poll_next(cx)) {
             Some(Ok(v1::ClientFrame { kind })) => match kind {
-                Some(Kind::Frame(frame)) => Said::Messages(frame.messages),
+                Some(Kind::Frame(frame)) => Said::Frame(frame),
                 Some(Kind::Hello(_)) => Said::Garbage("a second Hello".into()),
                 // A kind of frame that this version does not know: skipped.
-                None => Said::Messages(Vec::new()),
+                None => Said::Frame(Bytes::new()),
             },
             Some(Err(status)) => failure(&status, &self.fault),
             None => Said::End,
         };
-        if !matches!(said, Said::Messages(_)) {
+        if !matches!(said, Said::Frame(_)) {
             self.stream = None;
         }
         Poll::Ready(Some(FromPeer { peer: self.peer, link: self.link, said }))

@@ -5,7 +5,8 @@ use crate::{
     Event, Events, Gossip, Name, Node, PeerState,
     wire::{self, FRAME_BYTES_MAX, Hello, MESSAGE_BYTES_MAX, v1},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
 use roundelay_core::{Life, detector, node::Message};
 use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
@@ -81,7 +82,7 @@ impl Caller {
     }
 
     async fn send(&self, messages: Vec<Bytes>) {
-        let frame = client_frame::Kind::Frame(v1::Frame { messages });
+        let frame = client_frame::Kind::Frame(frame(messages));
         self.frames.send(v1::ClientFrame { kind: Some(frame) }).await.unwrap();
     }
 
@@ -109,7 +110,13 @@ fn hello(node: &Node, caller: &str, life: u128) -> v1::Hello {
 }
 
 fn heartbeat() -> Bytes {
-    wire::encode(&Message::Detector(detector::Message::Heartbeat))
+    let mut frame = BytesMut::new();
+    wire::encode(&Message::Detector(detector::Message::Heartbeat), &mut frame);
+    wire::messages(frame.freeze()).unwrap().remove(0)
+}
+
+fn frame(messages: Vec<Bytes>) -> Bytes {
+    v1::Frame { messages }.encode_to_vec().into()
 }
 
 /// Garbage on one link is told in a line, closes that link, and disturbs no other.
@@ -166,7 +173,7 @@ async fn a_large_frame_of_small_messages_is_welcome() {
 #[tokio::test]
 async fn who_does_not_introduce_itself_is_refused() {
     let node = node("node", &[]).await;
-    let frame = client_frame::Kind::Frame(v1::Frame { messages: vec![heartbeat()] });
+    let frame = client_frame::Kind::Frame(frame(vec![heartbeat()]));
     assert!(Caller::call(&node, frame).await.answers.is_err());
 
     let call = |hello| Caller::call(&node, client_frame::Kind::Hello(hello));

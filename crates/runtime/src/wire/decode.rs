@@ -1,7 +1,7 @@
 //! Bytes to messages, and nothing that is not one.
 
 use super::{Hello, MESSAGE_BYTES_MAX, Welcome, WireError, v1};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use roundelay_core::{
     Life, Member, Name, NodeId, View, detector, founding, gossip, multicast,
@@ -19,12 +19,15 @@ const PASSES_MAX: usize = 4096;
 /// Payloads below this size are copied out of their frame, in bytes.
 const COPIED_BELOW: usize = 1024;
 
+/// How much of them shares one piece of memory, in bytes: what one that is kept for long may cost.
+const PACK_BYTES: usize = 4096;
+
 type Checked<T> = Result<T, WireError>;
 /// None is a kind of message that this version does not know: it is skipped.
 type Known<T> = Result<Option<T>, WireError>;
 
 /// The message in these bytes, or none if a newer version has said something unknown.
-pub(crate) fn decode(bytes: Bytes) -> Known<Message> {
+pub(crate) fn decode(bytes: Bytes, packing: &mut Packing) -> Known<Message> {
     use v1::message::Kind;
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(WireError::TooLarge(bytes.len()));
@@ -34,8 +37,8 @@ pub(crate) fn decode(bytes: Bytes) -> Known<Message> {
         Kind::Detector(message) => to_detector(message).map(Message::Detector),
         Kind::Founding(message) => to_founding(message)?.map(Message::Founding),
         Kind::Lock(message) => to_lock(message)?.map(Message::Lock),
-        Kind::Order(message) => to_order(message)?.map(Message::Order),
-        Kind::Gossip(message) => to_gossip(message)?.map(Message::Gossip),
+        Kind::Order(message) => to_order(message, packing)?.map(Message::Order),
+        Kind::Gossip(message) => to_gossip(message, packing)?.map(Message::Gossip),
     })
 }
 
@@ -81,10 +84,26 @@ fn to_position(position: u32) -> Checked<u16> {
     fits.ok_or(WireError::Field("position"))
 }
 
-/// A payload is a part of the frame that it came in, and keeps all of it in memory for as long as
-/// it is kept itself. A small one is worth a copy.
-fn to_payload(payload: Bytes) -> Bytes {
-    if payload.len() < COPIED_BELOW { Bytes::copy_from_slice(&payload) } else { payload }
+/// Where small payloads are kept, side by side.
+///
+/// A payload is a part of the frame that it came in, and would keep all of that in memory for as
+/// long as it is kept itself. A small one is worth a copy, though not an allocation of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Packing {
+    packed: BytesMut,
+}
+
+impl Packing {
+    fn pack(&mut self, payload: Bytes) -> Bytes {
+        if payload.len() >= COPIED_BELOW {
+            return payload;
+        }
+        if self.packed.capacity() < payload.len() {
+            self.packed = BytesMut::with_capacity(PACK_BYTES);
+        }
+        self.packed.extend_from_slice(&payload);
+        self.packed.split().freeze()
+    }
 }
 
 /// One number per member.
@@ -260,7 +279,7 @@ fn to_request(request: &v1::LockRequest) -> Checked<(LockName, u16, u64, u16)> {
     Ok((to_lock_name(&request.lock)?, requester, request.number, hops))
 }
 
-fn to_order(message: v1::Order) -> Known<multicast::Message> {
+fn to_order(message: v1::Order, packing: &mut Packing) -> Known<multicast::Message> {
     use multicast::Body as Core;
     use v1::order::Body;
     let Some(body) = message.body else { return Ok(None) };
@@ -272,7 +291,7 @@ fn to_order(message: v1::Order) -> Known<multicast::Message> {
                 time: data.time,
                 index: data.index,
                 count: data.count,
-                payload: to_payload(data.payload),
+                payload: packing.pack(data.payload),
             }
         }
         Body::Clock(clock) => Core::Clock {
@@ -292,7 +311,7 @@ fn to_order(message: v1::Order) -> Known<multicast::Message> {
     Ok(Some(multicast::Message { view: message.view, body }))
 }
 
-fn to_gossip(message: v1::Gossip) -> Known<gossip::Message> {
+fn to_gossip(message: v1::Gossip, packing: &mut Packing) -> Known<gossip::Message> {
     use gossip::Message as Core;
     use v1::gossip::Body;
     let Some(body) = message.body else { return Ok(None) };
@@ -301,7 +320,7 @@ fn to_gossip(message: v1::Gossip) -> Known<gossip::Message> {
         Body::Rumor(rumor) => match rumor.content {
             Some(content) => {
                 let origin = to_origin(rumor.origin)?;
-                let content = to_content(content, origin)?;
+                let content = to_content(content, origin, packing)?;
                 let (sequence, hops) = (rumor.sequence, rumor.hops);
                 Core::Rumor(gossip::Rumor { origin, sequence, hops, content })
             }
@@ -322,14 +341,18 @@ fn to_gossip(message: v1::Gossip) -> Known<gossip::Message> {
     }))
 }
 
-fn to_content(content: v1::rumor::Content, from: gossip::Origin) -> Checked<gossip::Content> {
+fn to_content(
+    content: v1::rumor::Content,
+    from: gossip::Origin,
+    packing: &mut Packing,
+) -> Checked<gossip::Content> {
     Ok(match content {
         v1::rumor::Content::Record(name) => {
             let name = to_name(&name)?;
             check(name.id() == from.node, "name of its origin")?;
             gossip::Content::Record { name }
         }
-        v1::rumor::Content::User(payload) => gossip::Content::User(to_payload(payload)),
+        v1::rumor::Content::User(payload) => gossip::Content::User(packing.pack(payload)),
     })
 }
 

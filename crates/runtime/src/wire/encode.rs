@@ -1,16 +1,22 @@
 //! Messages to bytes.
 
 use super::{Hello, VERSION, Welcome, v1};
-use bytes::Bytes;
-use prost::Message as _;
+use bytes::{Bytes, BytesMut};
 use roundelay_core::{
     Life, View, detector, founding, gossip, multicast,
     node::Message,
     tokenring::{self, Mode},
 };
 
-/// The bytes of a message: one allocation of exactly their size, because a queue may keep them.
-pub(crate) fn encode(message: &Message) -> Bytes {
+/// The number of `messages` in a `Frame`.
+const MESSAGES_TAG: u32 = 1;
+
+/// Adds a message to the bytes of a frame: as one entry of `Frame.messages`.
+pub(crate) fn encode(message: &Message, frame: &mut BytesMut) {
+    prost::encoding::message::encode(MESSAGES_TAG, &from_message(message), frame);
+}
+
+fn from_message(message: &Message) -> v1::Message {
     use v1::message::Kind;
     let kind = match message {
         Message::Detector(message) => Kind::Detector(from_detector(*message)),
@@ -19,7 +25,7 @@ pub(crate) fn encode(message: &Message) -> Bytes {
         Message::Order(message) => Kind::Order(from_order(message)),
         Message::Gossip(message) => Kind::Gossip(from_gossip(message)),
     };
-    v1::Message { kind: Some(kind) }.encode_to_vec().into()
+    v1::Message { kind: Some(kind) }
 }
 
 pub(crate) fn encode_hello(hello: &Hello) -> v1::Hello {

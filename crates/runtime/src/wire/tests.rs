@@ -1,7 +1,11 @@
 //! Whatever the core says comes through unchanged, and whatever else comes does no harm.
 
-use super::{decode::*, encode::*, *};
-use bytes::Bytes;
+use super::{
+    decode::{decode_hello, decode_welcome},
+    encode::{encode_hello, encode_welcome},
+    *,
+};
+use bytes::{Bytes, BytesMut};
 use proptest::{
     collection::vec,
     option,
@@ -26,6 +30,17 @@ fn check<S: Strategy>(
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     TestRunner::new_with_rng(config, rng).run(&strategy, test).unwrap();
+}
+
+fn decode(bytes: Bytes) -> Result<Option<Message>, WireError> {
+    super::decode(bytes, &mut Packing::default())
+}
+
+/// The only message of a frame.
+fn encode(message: &Message) -> Bytes {
+    let mut frame = BytesMut::new();
+    super::encode(message, &mut frame);
+    messages(frame.freeze()).unwrap().remove(0)
 }
 
 #[test]
