@@ -88,6 +88,10 @@ bugs! {
     TakesPassBack,
     /// Token ring, H1: a pass is sent once, acknowledged or not.
     PassSentOnce,
+    /// Token ring, acknowledging: a repeated pass is not acknowledged again.
+    RepetitionNotAnswered,
+    /// Token ring, acknowledging: a token that comes back acknowledges all passes to that member.
+    ReturnAcknowledgesAll,
     /// Token ring, H2: the home does not remember which tokens it has created.
     HomeForgets,
     /// Token ring, H10: grants are counted by each member for itself, not in the token.

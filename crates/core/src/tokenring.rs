@@ -12,6 +12,7 @@
 //! it after at most one turn of each other member, once its request has arrived.
 //! *Not in this version:* a member that dies takes the tokens that it has with it.
 
+mod acks;
 mod leave;
 mod links;
 mod lock;
@@ -60,7 +61,8 @@ pub struct Config {
     pub waiters_max: usize,
     /// How many locks this node remembers at most.
     pub locks_max: usize,
-    /// How long a message waits for its acknowledgement before it is repeated.
+    /// How long a message waits for its acknowledgement before it is repeated. Acknowledgements
+    /// wait for a quarter of this, so that one can answer for many.
     pub repeat: Duration,
     /// How long a `try` waits for the holder's answer.
     pub try_timeout: Duration,
@@ -117,7 +119,7 @@ pub enum Body {
         /// How many nodes have forwarded it.
         hops: u16,
     },
-    /// "Your request is recorded in the token."
+    /// "Your request is recorded in the token." Not said to whom gets the token soon.
     Recorded {
         /// Which lock.
         lock: LockName,
@@ -194,8 +196,8 @@ pub struct Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
-    /// The batch boundary: acknowledge passes.
-    Flush,
+    /// Acknowledge passes and requests.
+    Acknowledge,
     /// Repeat what has not been acknowledged.
     Repeat,
     /// The circulating token has rested here long enough.

@@ -159,6 +159,7 @@ impl TokenRing {
         }
         let last_pass = ring.links[from].last_pass();
         ring.send(from, Body::LeavingAck { last_pass }, cx);
+        self.hurry(from, cx);
         self.serve_blocked(cx);
         self.go_on_leaving(cx);
     }

@@ -8,6 +8,10 @@ use core::time::Duration;
 /// How many passes to one peer may be unacknowledged, and how far beyond a gap one is accepted.
 pub(super) const WINDOW: u64 = 4096;
 
+/// How many received passes wait for the delay before they are acknowledged at once: far fewer than
+/// would stop the sender.
+const OWED_MAX: u64 = WINDOW / 16;
+
 /// One peer, as the lock sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Link {
@@ -23,8 +27,8 @@ pub(super) struct Link {
     /// Once it has left: who is known to know. (The entry of the own position says who knows that
     /// this node has left.)
     pub(super) known_by: BTreeSet<usize>,
-    /// An acknowledgement is owed at the batch boundary.
-    pub(super) ack_owed: bool,
+    /// How many passes have come since the last acknowledgement.
+    owed: u64,
     sent: u64,
     unacknowledged: BTreeMap<u64, Sent>,
     received_up_to: u64,
@@ -78,8 +82,19 @@ impl Link {
         self.sent
     }
 
+    /// The peer has received these.
     pub(super) fn acknowledge(&mut self, received: &Received) {
-        self.unacknowledged.retain(|number, _| !received.has(*number));
+        while self.unacknowledged.first_key_value().is_some_and(|(n, _)| *n <= received.up_to) {
+            self.unacknowledged.pop_first();
+        }
+        for number in &received.also {
+            self.unacknowledged.remove(number);
+        }
+    }
+
+    /// The peer has received this one: its token has come back.
+    pub(super) fn acknowledge_one(&mut self, number: u64) {
+        self.unacknowledged.remove(&number);
     }
 
     /// It has left and had received these passes; all others are taken back.
@@ -109,7 +124,7 @@ impl Link {
         if number > self.received_up_to + WINDOW {
             return Receipt::Impossible;
         }
-        self.ack_owed = true;
+        self.owed += 1;
         if number <= self.received_up_to || !self.received_beyond.insert(number) {
             return Receipt::Duplicate;
         }
@@ -124,16 +139,21 @@ impl Link {
         self.received_up_to >= number
     }
 
+    /// Whether the peer should hear soon of what has come: much has, or it waits for it to leave.
+    pub(super) fn is_ack_pressing(&self) -> bool {
+        self.owed >= OWED_MAX || (self.owed > 0 && self.stays == Stays::Leaving)
+    }
+
+    /// The acknowledgement that is owed.
+    pub(super) fn pay_ack(&mut self) -> Option<Received> {
+        let owed = core::mem::take(&mut self.owed);
+        (owed > 0).then(|| self.received())
+    }
+
     /// What an acknowledgement says.
     pub(super) fn received(&self) -> Received {
         let also = self.received_beyond.iter().copied().collect();
         Received { up_to: self.received_up_to, also }
-    }
-}
-
-impl Received {
-    fn has(&self, number: u64) -> bool {
-        number <= self.up_to || self.also.contains(&number)
     }
 }
 

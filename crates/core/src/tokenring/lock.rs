@@ -23,6 +23,10 @@ pub(super) struct Lock {
     pub(super) wanted: Vec<u64>,
     /// Where the token was passed last.
     pub(super) passed_to: Option<usize>,
+    /// The number of that pass, if this node has made it; 0 if not.
+    pub(super) pass: u64,
+    /// The members that have asked and have not been told that the token knows: a bit per position.
+    pub(super) unanswered: u64,
     /// How many more local waiters are served before the token goes on.
     pub(super) turn_left: usize,
     /// As a home that has taken over: what it asks the others before it creates the token.
@@ -75,6 +79,8 @@ impl Lock {
             request: None,
             wanted: vec![0; members],
             passed_to: None,
+            pass: 0,
+            unanswered: 0,
             turn_left: 0,
             inquiry: None,
             hops: 0,
@@ -112,6 +118,7 @@ impl Lock {
         self.touched = true;
         self.inquiry = None;
         self.passed_to = None;
+        self.pass = 0;
         self.token = Some(token);
     }
 }

@@ -45,6 +45,10 @@ pub struct TokenRing {
     pub(super) blocked: BTreeSet<LockName>,
     /// Whether the timer runs.
     repeating: bool,
+    /// Locks with members that have asked and have not been told that the token knows.
+    pub(super) unanswered: Vec<LockName>,
+    /// Whether the timer for all that is owed runs.
+    pub(super) acknowledging: bool,
     waiting_for: Option<NodeId>,
     pub(super) ignored: Tally,
 }
@@ -75,6 +79,8 @@ impl TokenRing {
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
             repeating: false,
+            unanswered: Vec::new(),
+            acknowledging: false,
             waiting_for: None,
             ignored: Tally::default(),
         }
@@ -310,6 +316,7 @@ impl TokenRing {
         lock.passed_to = Some(to);
         let link = &mut ring.links[to];
         let number = link.pass(name.clone(), token.clone(), cx.now());
+        lock.pass = number;
         let body = Body::Pass { number, lock: name.clone(), token };
         cx.send(ring.view.members[to].id, Message { view: ring.view.number, body });
         self.repeat_later(cx);
@@ -329,7 +336,7 @@ impl TokenRing {
             if cx.has(Bug::AcknowledgesAfterLeft) {
                 let ring = self.ring.as_mut().expect("messages are of a view");
                 ring.links[from].receive(number);
-                cx.set_timer(Timer::Flush, Duration::ZERO);
+                self.owe_pass(from, true, cx);
             }
             return;
         }
@@ -345,13 +352,15 @@ impl TokenRing {
             self.ignored.add();
             return;
         }
-        cx.set_timer(Timer::Flush, Duration::ZERO);
-        if receipt == Receipt::Duplicate && !cx.has(Bug::DuplicatePass) {
+        let hop = token.hops;
+        let sender = ring.view.members[from].id;
+        let view = ring.view.number;
+        let again = receipt == Receipt::Duplicate;
+        self.owe_pass(from, again, cx);
+        if again && !cx.has(Bug::DuplicatePass) {
             return;
         }
-        let hop = token.hops;
-        let from = ring.view.members[from].id;
-        let view = ring.view.number;
+        self.acknowledge_return(&name, cx);
         let lock = self.lock_mut(&name);
         if lock.token.is_some() {
             // Only a stranger that speaks our language could send a second one.
@@ -364,18 +373,9 @@ impl TokenRing {
         lock.take_in(token, me, turn);
         self.open.remove(&name);
         if circulates {
-            cx.emit(Event::Token { view, hop, from });
+            cx.emit(Event::Token { view, hop, from: sender });
         }
         self.serve(&name, cx);
-    }
-
-    fn on_flush(&mut self, cx: &mut Context<'_, Self>) {
-        let Some(ring) = &mut self.ring else { return };
-        for (position, link) in ring.links.iter_mut().enumerate().filter(|(_, l)| l.ack_owed) {
-            link.ack_owed = false;
-            let body = Body::PassAck(link.received());
-            cx.send(ring.view.members[position].id, Message { view: ring.view.number, body });
-        }
     }
 
     // ---- Time and links ----
@@ -551,14 +551,6 @@ impl TokenRing {
             Body::LeftAck { member } => self.on_left_ack(from, member, cx),
         }
     }
-
-    fn on_pass_ack(&mut self, from: usize, received: &Received, cx: &mut Context<'_, Self>) {
-        let ring = self.ring.as_mut().expect("messages are of a view");
-        ring.links[from].acknowledge(received);
-        // There may be room in the window again.
-        self.serve_blocked(cx);
-        self.go_on_leaving(cx);
-    }
 }
 
 impl Ring {
@@ -602,7 +594,7 @@ impl Protocol for TokenRing {
         match input {
             Input::Start(_) | Input::Appended(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),
-            Input::Timer(Timer::Flush) => self.on_flush(cx),
+            Input::Timer(Timer::Acknowledge) => self.on_acknowledge(cx),
             Input::Timer(Timer::Repeat) => self.on_repeat(cx),
             Input::Timer(Timer::Hold) => self.on_hold(cx),
             Input::Command(Command::Install { view, founder }) => {

@@ -123,28 +123,20 @@ impl TokenRing {
             return self.turn_away(name, requester, number, cx);
         }
         let lock = self.lock_mut(&name);
+        let position = usize::from(requester);
+        let known = |token: &Token| token.wanted[position] >= number;
+        let again = lock.token.as_ref().is_some_and(known);
         if lock.token.is_some() || !cx.has(Bug::RequestNotRecorded) {
-            lock.record(usize::from(requester), number);
+            lock.record(position, number);
         }
         if lock.token.is_none() {
             let body = Body::Request { lock: name.clone(), requester, number, hops };
             self.forward(&name, body, cx);
         }
-        self.answer_request(&name, usize::from(requester), number, cx);
-    }
-
-    fn answer_request(
-        &mut self,
-        name: &LockName,
-        requester: usize,
-        number: u64,
-        cx: &mut Context<'_, Self>,
-    ) {
         let ring = self.ring.as_ref().expect("messages are of a view");
-        let here = self.locks.get(name).is_some_and(|lock| lock.token.is_some());
-        if here && requester != ring.me {
-            ring.send(requester, Body::Recorded { lock: name.clone(), number }, cx);
-            self.serve(name, cx);
+        if position != ring.me {
+            self.serve(&name, cx);
+            self.owe_recorded(&name, position, again, cx);
         }
     }
 

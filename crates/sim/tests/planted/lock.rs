@@ -14,6 +14,10 @@ crate::planted! {
     a_pass_taken_twice_is_found: DuplicatePass breaks "one_token" within 300 seeds,
     a_pass_taken_back_is_found: TakesPassBack breaks "one_token" within 200 seeds,
     a_pass_sent_once_is_found: PassSentOnce never_reaches "waits for lock" within 200 seeds,
+    a_repetition_without_an_answer_is_found:
+        RepetitionNotAnswered never_rests "Pass" within 200 seeds,
+    a_return_that_acknowledges_all_is_found:
+        ReturnAcknowledgesAll never_reaches "waits for lock" within 1000 seeds,
     a_home_that_forgets_is_found: HomeForgets breaks "one_token" within 200 seeds,
     a_fence_that_is_not_in_the_token_is_found: FenceNotInToken breaks "fences" within 200 seeds,
     a_request_that_nobody_records_is_found: RequestNotRecorded breaks "recorded" within 200 seeds,

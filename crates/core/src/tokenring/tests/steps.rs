@@ -97,7 +97,7 @@ impl Hand {
                 }
             }
             let flush: Vec<_> =
-                self.timers.iter().copied().filter(|(_, t)| *t == Timer::Flush).collect();
+                self.timers.iter().copied().filter(|(_, t)| *t == Timer::Acknowledge).collect();
             if flush.is_empty() {
                 return;
             }
