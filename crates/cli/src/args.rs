@@ -21,6 +21,7 @@ Examples:
   roundelay tokenring --help        a lock: the token goes round a ring of machines
   roundelay gossip --help           rumors: what one says, all hear
   roundelay multicast --help        one order: all see the same messages in the same order
+  roundelay bench --help            how fast it is, checked as it is measured
   roundelay sim --help              thousands of runs through faults, each the same for its seed
 
 Logs go to stderr; ROUNDELAY_LOG (or RUST_LOG) sets how much: error, warn, info, debug.
@@ -41,9 +42,6 @@ pub(crate) enum Command {
     Sim(sim::Sim),
     /// How fast it is on this machine, with what is promised checked in the same run
     Bench(bench::Bench),
-    /// One process of a benchmark
-    #[command(hide = true)]
-    BenchNode(bench::BenchNode),
 }
 
 /// The programs that run until they are told to end, and take commands meanwhile.

@@ -1,8 +1,8 @@
 //! `roundelay bench`: how fast it is, with what is promised checked in the same run.
 //!
-//! The nodes are processes of their own, as they are in use. Each measures with the machine's
-//! monotonic clock, which all of them share, and what they have seen is put together at the end:
-//! nothing is exchanged while it is measured but what the protocols say.
+//! The nodes are processes of their own, as they are in use, or threads of this one. Each measures
+//! with the machine's monotonic clock, which all of them share, and what they have seen is put
+//! together at the end: nothing is exchanged while it is measured but what the protocols say.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
@@ -11,61 +11,79 @@
 
 mod assertion;
 mod fleet;
+mod gossip;
 mod lock;
+mod machine;
+mod member;
 mod multicast;
-pub(crate) mod node;
+mod progress;
+mod table;
 
-use crate::args::bench::{Bench, Workload};
+use crate::{
+    args::{
+        Format,
+        bench::{Bench, Judge, Workload},
+    },
+    shutdown::Shutdown,
+};
 pub(crate) use assertion::Assertion;
-use rustix::time::{ClockId, clock_gettime};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::process::ExitCode;
 
+/// The exit code of who was interrupted.
+const INTERRUPTED: u8 = 130;
+
 /// Runs a benchmark. The exit code says whether what is promised, and what was asserted, held.
-pub(crate) async fn run(args: Bench) -> anyhow::Result<ExitCode> {
-    match args.what {
-        Workload::Lock(args) => lock::run(args).await,
-        Workload::Multicast(args) => multicast::run(args).await,
+pub(crate) async fn run(args: Bench, shutdown: Shutdown) -> anyhow::Result<ExitCode> {
+    let run = async {
+        match args.what {
+            Workload::Lock(args) => lock::run(args).await,
+            Workload::Multicast(args) => multicast::run(args).await,
+            Workload::Gossip(args) => gossip::run(args).await,
+        }
+    };
+    tokio::select! {
+        ended = run => ended,
+        // What was started ends as it is dropped.
+        () = shutdown.requested() => Ok(ExitCode::from(INTERRUPTED)),
     }
 }
 
-/// The machine's monotonic clock in nanoseconds, the same in all processes.
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// The processor time that this process has used, in microseconds.
-fn cpu_us() -> u64 {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000
-}
-
-/// Packets that the loopback device has carried; 0 where that is not to be known.
-fn loopback_packets() -> u64 {
-    let devices = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let line = devices.lines().find_map(|line| line.trim_start().strip_prefix("lo:"));
-    let packets = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    packets.unwrap_or(0)
-}
-
-/// A result, printed as one JSON object or as lines for people, and judged.
+/// Prints a result, as one JSON object or as `people` may read it, and judges it.
 fn finish(
     result: &impl Serialize,
-    people: &str,
+    people: Option<&str>,
     broken: &[String],
-    shared: &crate::args::bench::BenchShared,
+    judge: &Judge,
 ) -> anyhow::Result<ExitCode> {
     let fields = serde_json::to_value(result)?;
     let mut wrong: Vec<String> = broken.to_vec();
-    for assertion in &shared.assertions {
+    for assertion in &judge.assertions {
         wrong.extend(assertion.judge(&fields).err());
     }
-    let text = match shared.output.format {
-        crate::args::Format::Json => fields.to_string(),
-        crate::args::Format::Human => people.into(),
-    };
-    crate::output::print_line(&text)?;
+    match people {
+        Some(people) if judge.output.format == Format::Human => crate::output::print_line(people)?,
+        _ => crate::output::print_line(&serde_json::to_string(result)?)?,
+    }
     anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The longest time that is told from a longer one, in nanoseconds: an hour.
+const TIME_MAX: u64 = 3_600_000_000_000;
+
+/// A histogram of times in nanoseconds, three digits exact, which never grows.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, TIME_MAX, 3).expect("bounds that were tried")
+}
+
+/// A quantile in microseconds, 0 of nothing.
+fn micros(times: &Histogram<u64>, quantile: f64) -> f64 {
+    times.value_at_quantile(quantile) as f64 / 1e3
+}
+
+/// A fraction, 0 of nothing.
+fn per(amount: f64, of: f64) -> f64 {
+    if of > 0.0 { amount / of } else { 0.0 }
 }

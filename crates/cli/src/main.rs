@@ -68,12 +68,10 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> 
             return sim::run(args.command, shutdown).await;
         }
         Command::Bench(args) => {
+            let shutdown = Shutdown::new();
+            shutdown.on_signals(terminal.exists())?;
             log_to(None)?;
-            return bench::run(args).await;
-        }
-        Command::BenchNode(args) => {
-            log_to(None)?;
-            return bench::node::run(args).await.map(|()| ExitCode::SUCCESS);
+            return bench::run(args, shutdown).await;
         }
     };
     let shutdown = Shutdown::new();

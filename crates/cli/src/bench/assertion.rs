@@ -35,10 +35,10 @@ impl FromStr for Assertion {
 }
 
 impl Assertion {
-    /// Whether it holds of a result. Times are in microseconds, in fields that end with `us`,
-    /// which may be left out.
+    /// Whether it holds of a result. Times are in microseconds, in fields that end with `us`, which
+    /// may be left out; so may the `_min` of the slowest member.
     pub(super) fn judge(&self, result: &Value) -> Result<(), String> {
-        let named = [self.field.clone(), format!("{}us", self.field), format!("{}_us", self.field)];
+        let named = ["", "us", "_us", "_min"].map(|ending| format!("{}{ending}", self.field));
         let value = named.iter().find_map(|name| result.get(name)?.as_f64());
         match value {
             None => Err(format!("{}: there is no field {}", self.text, self.field)),

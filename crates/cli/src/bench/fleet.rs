@@ -1,149 +1,200 @@
-//! The processes of a benchmark: started together, let go together, heard at the end.
+//! The members of a group: processes, threads of this process, or this process as one of them.
 
-use super::node::{Done, Said, Work};
-use crate::args::bench::Pin;
-use anyhow::{Context, bail};
+use super::{
+    machine,
+    member::{self, Cost, Place, Work, name},
+};
+use crate::{
+    args::bench::{Judge, Members},
+    failure::Usage,
+};
+use anyhow::{Context, anyhow, bail};
 use futures_util::future::try_join_all;
 use std::{
     net::{Ipv4Addr, TcpListener},
-    process::{ExitStatus, Stdio},
-    thread::available_parallelism,
-    time::Duration,
+    process::Stdio,
+    thread,
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
-};
+use tokio::{process::Command, runtime, sync::oneshot};
 
-/// How long the processes may take to find each other.
-const BEGIN: Duration = Duration::from_secs(30);
-/// How long they may work longer than they should.
-const OVERTIME: Duration = Duration::from_mins(1);
-/// How long they may take to leave.
-const LEAVE: Duration = Duration::from_secs(10);
-
-/// All processes.
-pub(super) struct Fleet {
-    nodes: Vec<Process>,
+/// What the members say.
+pub(super) enum Ran<F> {
+    /// This process is one of them.
+    Alone(F),
+    /// All are here, in their order.
+    All(Vec<F>),
 }
 
-struct Process {
-    name: String,
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
+/// Lets the members work: those that are to be started here.
+pub(super) async fn run<W: Work>(
+    members: &Members,
+    judge: &Judge,
+    work: &W,
+) -> anyhow::Result<Ran<W::Figures>> {
+    machine::check_pin(members.pin)?;
+    if let Some(number) = members.node {
+        check_group(number, &members.group)?;
+        let group = members.group.clone();
+        let figures = member::run(work, place(members, judge, number - 1, group)).await?;
+        return Ok(Ran::Alone(figures));
+    }
+    let group = free_addresses(members.nodes.into())?;
+    let all = if members.in_process {
+        threads(members, judge, work, &group).await?
+    } else {
+        processes(members, judge, work, &group).await?
+    };
+    Ok(Ran::All(all))
 }
 
-impl Fleet {
-    /// Starts `count` processes that will do `work`, and waits until they are a group.
-    pub(super) async fn start(count: usize, pin: Pin, work: &Work) -> anyhow::Result<Self> {
-        let group = free_addresses(count)?;
-        let work = serde_json::to_string(work).context("cannot say what to do")?;
-        let nodes = (0..count).map(|index| Process::start(index, &group, pin, &work));
-        let mut fleet = Self { nodes: nodes.collect::<anyhow::Result<_>>()? };
-        for node in &mut fleet.nodes {
-            match timeout(BEGIN, node.said()).await {
-                Ok(said) => match said? {
-                    Said::Ready => {}
-                    Said::Done(_) => bail!("{} is done before it began", node.name),
-                },
-                Err(_) => bail!("the processes did not find each other"),
-            }
-        }
-        Ok(fleet)
-    }
-
-    /// Lets all work, and waits until all are done.
-    pub(super) async fn work(&mut self, about: Duration) -> anyhow::Result<Vec<Done>> {
-        self.say("go").await?;
-        // All at once: who cannot tell its result would stay for ever.
-        let done = self.nodes.iter_mut().map(|node| async move {
-            match timeout(about + OVERTIME, node.said()).await {
-                Ok(said) => match said? {
-                    Said::Done(result) => Ok(result),
-                    Said::Ready => bail!("{} is ready twice", node.name),
-                },
-                Err(_) => bail!("{} does not come to an end", node.name),
-            }
-        });
-        try_join_all(done).await
-    }
-
-    /// Ends all in order.
-    pub(super) async fn leave(mut self) -> anyhow::Result<()> {
-        self.say("quit").await?;
-        for mut node in self.nodes {
-            drop(node.stdin);
-            match timeout(LEAVE, node.child.wait()).await {
-                Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => {}
-                Ok(status) => bail!("{} ended with {status:?}", node.name),
-                Err(_) => bail!("{} did not leave", node.name),
-            }
-        }
-        Ok(())
-    }
-
-    async fn say(&mut self, text: &str) -> anyhow::Result<()> {
-        for node in &mut self.nodes {
-            let said = node.stdin.write_all(format!("{text}\n").as_bytes()).await;
-            said.with_context(|| format!("{} is gone", node.name))?;
-        }
-        Ok(())
-    }
+/// What all members together used up, if all of them are on this machine.
+pub(super) fn total(members: &Members, costs: impl Iterator<Item = Cost>) -> Cost {
+    costs.fold(Cost::default(), |sum, cost| Cost {
+        // Threads have one clock together.
+        cpu_us: if members.in_process {
+            sum.cpu_us.max(cost.cpu_us)
+        } else {
+            sum.cpu_us + cost.cpu_us
+        },
+        // All have the same devices.
+        packets: sum.packets.max(cost.packets),
+        bytes: sum.bytes.max(cost.bytes),
+    })
 }
 
-impl Process {
-    fn start(index: usize, group: &[String], pin: Pin, work: &str) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let mut command = match core(index, pin) {
-            // From outside, so that all threads of the process are where they should be.
-            Some(core) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &core.to_string()]).arg(program);
-                command
-            }
-            None => Command::new(program),
+fn place(members: &Members, judge: &Judge, index: usize, group: Vec<String>) -> Place {
+    let Members { insecure, own_thread, pin, .. } = *members;
+    // One line is enough for all that share a terminal.
+    let shown = !judge.quiet && (index == 0 || members.node.is_some());
+    Place { index, group, insecure, own_thread, pin, shown }
+}
+
+/// Each member on a thread of its own, with a runtime of its own.
+async fn threads<W: Work>(
+    members: &Members,
+    judge: &Judge,
+    work: &W,
+    group: &[String],
+) -> anyhow::Result<Vec<W::Figures>> {
+    let start = |index: usize| {
+        let place = place(members, judge, index, group.to_vec());
+        let (work, (done, figures)) = (work.clone(), oneshot::channel());
+        let run = move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            let ran = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+                let ran = runtime.block_on(member::run(&work, place));
+                runtime.shutdown_background();
+                ran
+            });
+            // Who is gone has heard of an error of another member.
+            drop(done.send(ran));
         };
-        command.args(["bench-node", "--index", &index.to_string(), "--group", &group.join(",")]);
-        command.args(["--work", work]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().context("cannot start a process")?;
-        let stdin = child.stdin.take().expect("the input is a pipe");
-        let stdout = child.stdout.take().expect("the output is a pipe");
-        let lines = BufReader::new(stdout).lines();
-        Ok(Self { name: name(index), child, stdin, lines })
-    }
+        thread::Builder::new().name(name(index)).spawn(run).context("cannot start a thread")?;
+        Ok(async move {
+            let ran = figures.await.unwrap_or_else(|_| Err(anyhow!("its thread has ended")));
+            ran.with_context(|| name(index))
+        })
+    };
+    let started = (0..group.len()).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    try_join_all(started).await
+}
 
-    async fn said(&mut self) -> anyhow::Result<Said> {
-        match self.lines.next_line().await {
-            Ok(Some(line)) => {
-                serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.name))
-            }
-            Ok(None) => bail!("{} ended by itself", self.name),
-            Err(error) => bail!("{} cannot be heard: {error}", self.name),
+/// Each member in a process of its own.
+async fn processes<W: Work>(
+    members: &Members,
+    judge: &Judge,
+    work: &W,
+    group: &[String],
+) -> anyhow::Result<Vec<W::Figures>> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let start = |index: usize| {
+        let mut command = Command::new(&program);
+        command.args(["bench"]).args(work.flags());
+        command.args(["--node", &(index + 1).to_string(), "--group", &group.join(",")]);
+        command.args(flags(members));
+        if !place(members, judge, index, Vec::new()).shown {
+            command.arg("--quiet");
         }
-    }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().context("cannot start a process")?;
+        Ok(async move {
+            let ended = child.wait_with_output().await.context("cannot wait for a process")?;
+            // A member that saw something wrong says so in its figures.
+            let line = String::from_utf8_lossy(&ended.stdout);
+            match serde_json::from_str(&line) {
+                Ok(figures) => Ok(figures),
+                Err(_) if line.is_empty() => {
+                    bail!("{} ended without figures ({})", name(index), ended.status)
+                }
+                Err(error) => bail!("{} printed {line:?}: {error}", name(index)),
+            }
+        })
+    };
+    let started = (0..group.len()).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    // The first error ends the others, as they are dropped.
+    try_join_all(started).await
 }
 
-/// The name of a node.
-pub(super) fn name(index: usize) -> String {
-    format!("n{}", index + 1)
-}
-
-fn core(index: usize, pin: Pin) -> Option<usize> {
-    match pin {
-        Pin::Any => None,
-        Pin::One => Some(0),
-        Pin::Own => Some(index % available_parallelism().map_or(1, usize::from)),
+/// The flags that are the same for every member.
+fn flags(members: &Members) -> Vec<String> {
+    let pin = clap::ValueEnum::to_possible_value(&members.pin).expect("no way to pin is hidden");
+    let mut flags = vec!["--pin".into(), pin.get_name().into()];
+    if members.own_thread {
+        flags.push("--own-thread".into());
     }
+    flags
 }
 
 /// All ports are held before the first is given back, so that they differ.
-fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
+pub(super) fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .collect::<Result<_, _>>()
         .context("there are no free ports")?;
     held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
+}
+
+/// Refuses what cannot be a group with this node.
+fn check_group(number: usize, group: &[String]) -> Result<(), Usage> {
+    let count = group.len();
+    if !(1..=count).contains(&number) {
+        let range = if count == 1 { "only --node 1".into() } else { format!("1 to {count}") };
+        let listed = if count == 1 { "1 address".into() } else { format!("{count} addresses") };
+        return Err(Usage(format!("--node {number}: --group has {listed}; take {range}")));
+    }
+    for (index, address) in group.iter().enumerate() {
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+            let text = format!("--group: {address:?} is no address; write it like 10.0.0.1:7900");
+            return Err(Usage(text));
+        }
+        if group[..index].contains(address) {
+            return Err(Usage(format!(
+                "--group: {address} is listed twice; each node needs its own"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_checked() {
+        let check = |number, group: &[&str]| {
+            let group: Vec<String> = group.iter().map(ToString::to_string).collect();
+            check_group(number, &group).map_err(|Usage(text)| text).err().unwrap_or_default()
+        };
+        let three = ["10.0.0.1:1", "10.0.0.2:1", "host:2"];
+        assert_eq!(check(3, &three), "");
+        assert!(check(4, &three).contains("take 1 to 3"));
+        assert!(check(0, &three).contains("take 1 to 3"));
+        assert!(check(2, &three[..1]).contains("only --node 1"));
+        for wrong in ["", "host", "host:", ":1", "host:0", "host:x", "host:65536"] {
+            assert!(check(1, &["a:1", wrong]).contains("is no address"), "{wrong}");
+        }
+        assert!(check(1, &["a:1", "b:1", "a:1"]).contains("listed twice"));
+    }
 }
