@@ -83,7 +83,8 @@ fn the_lock_where_the_token_rests() {
 #[test]
 fn gossip() {
     for flags in ["--threads 1 --graph tree", "--threads 2 --seed 5"] {
-        let phases = "--nodes 8 --idle 100ms --count 10 --gap 5ms --for 200ms --burst 50";
+        let phases =
+            "--nodes 8 --settle 50ms --idle 100ms --count 10 --gap 5ms --for 200ms --burst 50";
         let ended = bench(&format!("gossip {phases} {flags} --output json"));
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let result = result(&ended);
