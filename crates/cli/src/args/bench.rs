@@ -226,6 +226,10 @@ pub(crate) struct BenchGossip {
     #[arg(value_parser = clap::value_parser!(u32).range(8..=(64 << 10)))]
     pub(crate) size: u32,
 
+    /// How long the nodes rest before they count as idle, and before the burst
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub(crate) settle: Duration,
+
     /// How long the idle nodes are watched
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
     pub(crate) idle: Duration,

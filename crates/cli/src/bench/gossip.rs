@@ -6,7 +6,9 @@ mod phases;
 mod tracker;
 
 use super::{
-    finish, micros, per,
+    finish,
+    machine::rss_kb,
+    micros, per,
     progress::Progress,
     table::{Table, number},
 };
@@ -15,6 +17,7 @@ use nodes::Nodes;
 use phases::{Burst, Idle, Loop, Sequential};
 use serde::Serialize;
 use std::{process::ExitCode, sync::Arc};
+use tokio::time::sleep;
 use tracker::Tracker;
 
 /// How many times a node hears a rumor may be remembered.
@@ -34,6 +37,7 @@ struct Outcome {
     idle_packets_per_s: f64,
     idle_bytes_per_s: f64,
     idle_cpu_us_per_s: f64,
+    rss_kb_per_node: f64,
     p50us: f64,
     p99us: f64,
     p999us: f64,
@@ -68,28 +72,33 @@ pub(super) async fn run(args: BenchGossip) -> anyhow::Result<ExitCode> {
     let links = neighbors.iter().map(Vec::len).sum::<usize>() / 2;
     let others = (args.count + args.burst) as usize;
     let tracker = Arc::new(Tracker::new(n, args.size as usize, others + HEARD_MAX / n));
+    let rss_before = rss_kb();
     let progress = Progress::new();
     let nodes = Nodes::start(&neighbors, threads, &tracker, &progress).await?;
     let shown = (!args.judge.quiet).then(|| progress.show("rumors heard", None));
 
+    sleep(args.settle).await;
     let idle = Idle::measure(&nodes, args.idle).await;
     let sequential = Sequential::measure(&nodes, args.count as usize, args.gap).await?;
     let begin = args.count as usize;
     let end = tracker.room() - args.burst as usize;
     let looped = Loop::measure(&nodes, begin..end, args.window as usize, args.duration).await?;
     let begin = begin + looped.said;
+    sleep(args.settle).await;
     let burst = Burst::measure(&nodes, begin..begin + args.burst as usize).await?;
     let rumors = begin + args.burst as usize;
     nodes.settle(0..rumors).await;
     drop(shown);
 
-    let measured = Measured { idle, sequential, looped, burst, rumors };
+    let measured = Measured { rss_before, idle, sequential, looped, burst, rumors };
     let outcome = measured.outcome(&args, &nodes, threads, links).await;
     let broken = outcome.broken();
     finish(&outcome, Some(&outcome.for_people()), &broken, &args.judge)
 }
 
 struct Measured {
+    /// Before there were any nodes.
+    rss_before: u64,
     idle: Idle,
     sequential: Sequential,
     looped: Loop,
@@ -105,7 +114,7 @@ impl Measured {
         threads: usize,
         links: usize,
     ) -> Outcome {
-        let Self { idle, sequential, looped, burst, rumors } = self;
+        let Self { rss_before, idle, sequential, looped, burst, rumors } = self;
         let n = usize::from(args.nodes);
         let all = nodes.tracker.spread(0..rumors);
         let (duplicates, wrong) = nodes.tracker.faults();
@@ -130,6 +139,7 @@ impl Measured {
             idle_packets_per_s: idle_per_s(idle.sent.packets),
             idle_bytes_per_s: idle_per_s(idle.sent.bytes),
             idle_cpu_us_per_s: idle_per_s(idle.cpu_us),
+            rss_kb_per_node: idle.rss_kb.saturating_sub(rss_before) as f64 / n as f64,
             p50us: micros(&sequential.spread.all, 0.5),
             p99us: micros(&sequential.spread.all, 0.99),
             p999us: micros(&sequential.spread.all, 0.999),
@@ -183,10 +193,11 @@ impl Outcome {
             "gossip: {n} nodes on {threads} threads, a {graph} graph of {links} links, {size} bytes"
         );
         let idle = format!(
-            "{} packets/s, {} bytes/s, {} us/s of processor time, each node",
+            "{} packets/s, {} bytes/s, {} us/s of processor time, {} kB, each node",
             number(self.idle_packets_per_s),
             number(self.idle_bytes_per_s),
             number(self.idle_cpu_us_per_s),
+            number(self.rss_kb_per_node),
         );
         let each = format!(
             "{:.3} copies, {} packets, {} bytes, one at a time",

@@ -12,7 +12,10 @@ use super::{
     progress::Progress,
     table::{Table, number},
 };
-use crate::args::bench::{BenchLock, Members};
+use crate::{
+    args::bench::{BenchLock, Members},
+    failure::Usage,
+};
 use anyhow::Context;
 use bytes::Bytes;
 use history::{Grant, History, Measured};
@@ -21,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use std::{process::ExitCode, time::Duration};
 use tokio::task::JoinSet;
 
+/// How long a client may keep the lock.
+const HOLD_MAX: Duration = Duration::from_secs(10);
 /// How many grants travel in one message.
 const GRANTS_PER_MESSAGE: usize = 1000;
 /// How many violations are told one by one.
@@ -92,6 +97,10 @@ pub(super) async fn run(args: BenchLock) -> anyhow::Result<ExitCode> {
         return relock::run(args).await;
     }
     let (members, judge) = (&args.members, &args.judge);
+    if args.hold.is_some_and(|hold| hold > HOLD_MAX) {
+        let text = "--hold: who keeps the lock for so long looks like one that stands still";
+        return Err(Usage(format!("{text}; take {} s, or shorter", HOLD_MAX.as_secs())).into());
+    }
     let work = Work {
         clients: args.clients,
         hold: args.hold.unwrap_or_default(),
@@ -170,7 +179,9 @@ impl member::Work for Work {
         let (mut history, latest) = exchange(member, begin, &own).await?;
         // The same span for all, so that all find the same.
         let counted = latest + nanos(self.warmup)..latest + nanos(self.span());
-        let measured = history.measure(&counted);
+        // Elsewhere: the node may share this thread, and this takes a while.
+        let measure = move || (history.measure(&counted), history);
+        let (measured, mut history) = tokio::task::spawn_blocking(measure).await?;
         let bad = history.broken.len();
         history.broken.truncate(BROKEN_MAX);
         Ok(Figures {

@@ -16,6 +16,13 @@ pub(super) fn cpu_us() -> u64 {
     used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000
 }
 
+/// What this process keeps in memory, in kB; 0 where the system does not tell.
+pub(super) fn rss_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 /// The devices of the network namespace that carry the packets of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Devices {

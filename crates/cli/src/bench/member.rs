@@ -75,7 +75,7 @@ pub(super) async fn run<W: Work>(work: &W, place: Place) -> anyhow::Result<W::Fi
     let shown = place.shown;
     let mut member = Member::join(place).await?;
     let (what, all) = work.goal();
-    let _shown = shown.then(|| member.progress.show(what, all));
+    let shown = shown.then(|| member.progress.show(what, all));
     let (node, progress) = (member.node.clone(), member.progress.clone());
     // A task of its own, so that the work is not woken for it.
     let watched = tokio::spawn(async move { progress.stalled().await });
@@ -84,6 +84,8 @@ pub(super) async fn run<W: Work>(work: &W, place: Place) -> anyhow::Result<W::Fi
         figures = work.run(&mut member) => figures?,
         _ = watched => bail!("nothing goes on any more{}", waits_for(&node).await),
     };
+    // The node may share this thread, and a terminal may be slow.
+    tokio::task::spawn_blocking(move || drop(shown)).await?;
     node.leave().await;
     Ok(figures)
 }

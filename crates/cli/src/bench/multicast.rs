@@ -47,6 +47,7 @@ struct Figures {
     p99us: f64,
     p999us: f64,
     secs: f64,
+    resent: u64,
     #[serde(flatten)]
     cost: Cost,
 }
@@ -70,6 +71,7 @@ struct Outcome {
     p999us: f64,
     packets_per_msg: f64,
     cpu_us_per_msg: f64,
+    resent: u64,
     same_order: bool,
     complete: bool,
 }
@@ -142,6 +144,7 @@ impl Work {
             p999us: worst(|one| one.p999us),
             packets_per_msg: per(cost.packets as f64, counted),
             cpu_us_per_msg: per(cost.cpu_us as f64, counted),
+            resent: all.iter().map(|one| one.resent).sum(),
             same_order: all.iter().all(|one| one.hash == all[0].hash && one.bad == 0),
             complete: all.iter().all(|one| one.got == total),
         }
@@ -199,7 +202,8 @@ impl member::Work for Work {
         }
         // Nobody leaves before all have come so far.
         member.meet().await?;
-        Ok(span.figures(self, member, &order))
+        let resent = member.node.status().await.order.map_or(0, |order| order.resent);
+        Ok(span.figures(self, member, &order, resent))
     }
 }
 
@@ -241,7 +245,7 @@ impl Span {
         }
     }
 
-    fn figures(&self, work: &Work, member: &Member, order: &Order<'_>) -> Figures {
+    fn figures(&self, work: &Work, member: &Member, order: &Order<'_>, resent: u64) -> Figures {
         let secs = (self.ended - self.began) as f64 / 1e9;
         let rate = per((self.end - self.begin) as f64, secs);
         Figures {
@@ -255,6 +259,7 @@ impl Span {
             p99us: micros(&self.times, 0.99),
             p999us: micros(&self.times, 0.999),
             secs,
+            resent,
             cost: self.cost,
         }
     }
@@ -294,6 +299,10 @@ impl Outcome {
         let (rate, megabytes) = (number(self.rate_min), number(self.megabytes));
         let (packets, cpu) = (number(self.packets_per_msg), number(self.cpu_us_per_msg));
         let counted = number((self.msgs - self.warmup) as f64);
+        let resent = match self.resent {
+            0 => String::new(),
+            resent => format!(", {resent} messages sent again"),
+        };
         let verified = match (self.complete, self.same_order) {
             (true, true) => "complete, and in one order everywhere",
             (true, false) => "complete, but NOT in one order",
@@ -303,7 +312,7 @@ impl Outcome {
         Table::new(title, &["p50", "p99", "p99.9"])
             .times("own delivery", &[self.p50us, self.p99us, self.p999us])
             .note("slowest member", format!("{rate} messages/s, {megabytes} MB/s"))
-            .note("per message", format!("{packets} packets, {cpu} us of processor time"))
+            .note("per message", format!("{packets} packets, {cpu} us of processor time{resent}"))
             .note("verified", format!("{counted} messages measured: {verified}"))
             .text()
     }
@@ -339,6 +348,7 @@ mod tests {
             p99us: 20.0 * factor,
             p999us: 30.0 * factor,
             secs: 1.0,
+            resent: 2,
             cost: Cost { cpu_us: 90, packets: 180, bytes: 1000 },
         }
     }
@@ -355,6 +365,7 @@ mod tests {
         assert!((outcome.p99us - 40.0).abs() < 1e-9);
         assert!((outcome.packets_per_msg - 1.0).abs() < 1e-9);
         assert!((outcome.cpu_us_per_msg - 1.5).abs() < 1e-9);
+        assert_eq!(outcome.resent, 6);
         assert!(outcome.same_order && outcome.complete);
         assert!(broken(&all, 200).is_empty());
     }

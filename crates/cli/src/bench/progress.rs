@@ -1,5 +1,6 @@
 //! How far a run is: for who watches at a terminal, and for who notices that it stands still.
 
+use super::table::number;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     fmt,
@@ -10,7 +11,7 @@ use std::{
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often the line is drawn.
@@ -58,16 +59,19 @@ impl Progress {
         }
         let bar = ProgressBar::with_draw_target(all, ProgressDrawTarget::stderr());
         let template = match all {
-            Some(_) => "{bar:30} {human_pos} of {human_len} {msg}, {per_sec}, {eta} to go",
-            None => "{spinner} {human_pos} {msg}, {per_sec}, {elapsed}",
+            Some(_) => "{bar:24} {human_pos} of {human_len} {msg}, {eta} to go",
+            None => "{spinner} {human_pos} {msg}, {elapsed}",
         };
         bar.set_style(ProgressStyle::with_template(template).expect("a template that was tried"));
-        bar.set_message(what);
         let (shown, ended) = channel::<()>();
         let progress = self.clone();
         let draw = move || {
+            let since = Instant::now();
             while ended.recv_timeout(DRAW) == Err(RecvTimeoutError::Timeout) {
-                bar.set_position(progress.0.load(Ordering::Relaxed));
+                let done = progress.0.load(Ordering::Relaxed);
+                let rate = number(done as f64 / since.elapsed().as_secs_f64());
+                bar.set_message(format!("{what}, {rate}/s"));
+                bar.set_position(done);
                 bar.tick();
             }
             bar.finish_and_clear();

@@ -97,7 +97,8 @@ impl Nodes {
     /// Says this rumor at this node.
     pub(super) async fn say(&self, number: usize, node: usize) -> anyhow::Result<()> {
         let text: Bytes = self.tracker.say(number);
-        self.handles[node].publish(text).await?;
+        let said = timeout(LOST, self.handles[node].publish(text)).await;
+        said.with_context(|| format!("{} takes no rumors any more", name(node)))??;
         Ok(())
     }
 

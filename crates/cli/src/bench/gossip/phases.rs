@@ -1,15 +1,13 @@
 //! What is measured of the gossip, one after the other.
 
 use super::{
-    super::machine::{Sent, cpu_us},
+    super::machine::{Sent, cpu_us, rss_kb},
     nodes::Nodes,
     tracker::Spread,
 };
 use std::{ops::Range, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// How long the nodes rest before they count as idle, and between two phases.
-const REST: Duration = Duration::from_secs(1);
 /// How long the oldest rumor may keep the closed loop from going on.
 const STALL: Duration = Duration::from_secs(3);
 
@@ -18,6 +16,8 @@ pub(super) struct Idle {
     pub(super) secs: f64,
     pub(super) sent: Sent,
     pub(super) cpu_us: u64,
+    /// What the process keeps in memory at the end, in kB.
+    pub(super) rss_kb: u64,
 }
 
 /// One rumor after the other, each at another node.
@@ -49,12 +49,11 @@ pub(super) struct Burst {
 
 impl Idle {
     pub(super) async fn measure(nodes: &Nodes, span: Duration) -> Self {
-        sleep(REST).await;
         let (since, cpu, sent) = (Instant::now(), cpu_us(), nodes.devices.sent());
         sleep(span).await;
         let cpu_us = cpu_us() - cpu;
         let sent = nodes.devices.sent().since(sent);
-        Self { secs: since.elapsed().as_secs_f64(), sent, cpu_us }
+        Self { secs: since.elapsed().as_secs_f64(), sent, cpu_us, rss_kb: rss_kb() }
     }
 }
 
@@ -123,7 +122,6 @@ impl Loop {
 
 impl Burst {
     pub(super) async fn measure(nodes: &Nodes, rumors: Range<usize>) -> anyhow::Result<Self> {
-        sleep(REST).await;
         for number in rumors.clone() {
             nodes.say(number, 0).await?;
         }
