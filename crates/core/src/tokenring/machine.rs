@@ -336,7 +336,7 @@ impl TokenRing {
             if cx.has(Bug::AcknowledgesAfterLeft) {
                 let ring = self.ring.as_mut().expect("messages are of a view");
                 ring.links[from].receive(number);
-                self.owe_pass(from, true, cx);
+                self.owe_pass(from, number, true, cx);
             }
             return;
         }
@@ -356,7 +356,7 @@ impl TokenRing {
         let sender = ring.view.members[from].id;
         let view = ring.view.number;
         let again = receipt == Receipt::Duplicate;
-        self.owe_pass(from, again, cx);
+        self.owe_pass(from, number, again, cx);
         if again && !cx.has(Bug::DuplicatePass) {
             return;
         }
