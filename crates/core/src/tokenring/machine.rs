@@ -506,7 +506,7 @@ impl TokenRing {
 
     pub(super) fn circulates(&self, name: &LockName) -> bool {
         let mode = self.ring.as_ref().map(|ring| ring.view.mode);
-        mode == Some(Mode::Circulate) && *name == LockName::default_lock()
+        mode == Some(Mode::Circulate) && name.is_default()
     }
 
     /// How many local waiters are served in one turn.
