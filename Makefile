@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help test model ci fix fmt clippy doc deny proto demo sim
+.PHONY: help test model ci fix fmt clippy doc deny proto demo sim instructions
 
 help:                                ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ test:                                ## everything that is tested
 model:                               ## all states of small groups, with their counts
 	$(CARGO) test --workspace --locked --test model -- --include-ignored --nocapture
 
-ci: fmt clippy doc test model deny demo sim  ## what CI runs
+ci: fmt clippy doc test model deny instructions demo sim  ## what CI runs
 
 fix:                                 ## format, and apply what clippy can repair itself
 	$(CARGO) fmt --all
@@ -47,3 +47,9 @@ sim:                                 ## ten thousand runs through faults, each t
 	one=$$(hash 1); two=$$(hash 2); \
 	if [ -n "$$one" ] && [ "$$one" = "$$two" ]; then echo "500 seeds twice: $$one"; \
 	else echo "500 seeds twice, and not the same: $$one $$two"; exit 1; fi
+
+instructions:                        ## counts the instructions of the core's paths (needs valgrind)
+	@if command -v valgrind >/dev/null; then \
+	  $(CARGO) bench -p roundelay-core --bench instructions --locked --quiet; \
+	elif [ -n "$$CI" ]; then echo 'valgrind is missing in CI'; exit 1; \
+	else echo 'skipped: valgrind is not installed'; fi

@@ -117,12 +117,18 @@ impl Detector {
         })
     }
 
+    /// Something was heard from a peer that is up: the most frequent thing of all, which nobody is
+    /// told of. False if there is more to it, and nothing is done: see [`Command::Heard`].
+    pub fn hears_as_ever(&mut self, id: NodeId, now: Time) -> bool {
+        let gap_max = nanos(self.config.suspect_min);
+        let peer = self.peers.get_mut(&id).filter(|peer| peer.state == State::Up);
+        peer.map(|peer| peer.hear(now, gap_max)).is_some()
+    }
+
     fn on_heard(&mut self, id: NodeId, cx: &mut Context<'_, Self>) {
         let (now, gap_max) = (cx.now(), nanos(self.config.suspect_min));
         let peer = self.peer(id);
-        if let Some(heard) = peer.heard.replace(now) {
-            peer.measure(nanos(now.since(heard)).min(gap_max));
-        }
+        peer.hear(now, gap_max);
         let stays_suspect = peer.state == State::Suspect && cx.has(Bug::SuspicionStays);
         if (peer.link || cx.has(Bug::UpWithoutLink)) && !stays_suspect {
             change(id, peer, State::Up, cx);
@@ -179,6 +185,12 @@ impl Detector {
 }
 
 impl Peer {
+    fn hear(&mut self, now: Time, gap_max: u64) {
+        if let Some(heard) = self.heard.replace(now) {
+            self.measure(nanos(now.since(heard)).min(gap_max));
+        }
+    }
+
     fn measure(&mut self, gap: u64) {
         let error = gap.abs_diff(self.gap);
         self.gap = self.gap - self.gap / 8 + gap / 8;

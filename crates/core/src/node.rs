@@ -282,7 +282,9 @@ impl Protocol for Node {
             // Nothing is appended in this version.
             Input::Appended(_) => {}
         }
-        self.on_events(cx);
+        if self.has_events() {
+            self.on_events(cx);
+        }
     }
 }
 
@@ -319,7 +321,8 @@ impl Node {
 
     fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
         // Who says goodbye is not up first, though it was suspect before.
-        if message != Message::Detector(detector::Message::Goodbye) {
+        let goodbye = matches!(message, Message::Detector(detector::Message::Goodbye));
+        if !goodbye && !self.detector.machine.hears_as_ever(from, cx.now()) {
             self.detector.handle(Input::Command(detector::Command::Heard(from)), cx);
         }
         match message {
@@ -483,6 +486,13 @@ impl Node {
     fn finish_leave(&mut self, cx: &mut Context<'_, Self>) {
         self.detector.handle(Input::Command(detector::Command::Leave), cx);
         cx.emit(Event::LeaveDone);
+    }
+
+    /// Whether a child has reported something for the node to act on.
+    fn has_events(&self) -> bool {
+        self.founding.as_ref().is_some_and(|child| !child.events.is_empty())
+            || self.lock.as_ref().is_some_and(|child| !child.events.is_empty())
+            || self.order.as_ref().is_some_and(|child| !child.events.is_empty())
     }
 
     /// Acts on what the children have reported, and reports it further up.

@@ -230,6 +230,7 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
     {
         let mut cx = Context::new(self.now, self.rng, scratch).planting(self.planted);
         child.handle(input, &mut cx);
+        self.effects.reserve(scratch.len());
         for effect in scratch.drain(..) {
             self.effects.push(match effect {
                 Effect::Send { to, message } => Effect::Send { to, message: message.into() },

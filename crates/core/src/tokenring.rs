@@ -30,6 +30,9 @@ use core::{fmt, time::Duration};
 /// The longest name of a lock, in bytes.
 pub const LOCK_NAME_BYTES_MAX: usize = 255;
 
+/// The name of the lock of the classic program.
+const DEFAULT_LOCK: &str = "default";
+
 /// The name of a lock: 1 to [`LOCK_NAME_BYTES_MAX`] bytes without control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -361,7 +364,12 @@ impl LockName {
 
     /// The lock of the classic program.
     pub fn default_lock() -> Self {
-        Self("default".into())
+        Self(DEFAULT_LOCK.into())
+    }
+
+    /// Whether it is that.
+    pub fn is_default(&self) -> bool {
+        self.as_str() == DEFAULT_LOCK
     }
 
     /// The name as text.

@@ -59,6 +59,8 @@ pub(super) struct Group {
     pub(super) unread: usize,
     history: History,
     waiting: Option<Head>,
+    /// The input of now has changed nothing that the head of the queue waits for.
+    head_waits_on: bool,
     pub(super) ignored: Tally,
 }
 
@@ -113,6 +115,7 @@ impl Group {
             unread: 0,
             history: History::new(&config),
             waiting: None,
+            head_waits_on: false,
             ignored: Tally::default(),
             config,
         }
@@ -160,7 +163,8 @@ impl Group {
 
     /// An input was taken: does what has become possible by it.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
-        while self.phase.takes_part() {
+        let in_vain = core::mem::take(&mut self.head_waits_on);
+        while self.phase.takes_part() && !in_vain {
             self.deliver(cx);
             let stable = if cx.has(Bug::ReleasesEarly) { u64::MAX } else { self.stable() };
             self.window.release(stable.min(self.streams[self.me].delivered()));
@@ -185,6 +189,8 @@ impl Group {
         if let Some(reason) = refusal {
             cx.emit(Event::Refused { ticket, reason });
         } else if self.window.has_room(payload.len()) || cx.has(Bug::ExceedsShare) {
+            // It goes behind all that is here.
+            self.head_waits_on = self.waiting.is_some();
             self.transmit(ticket, payload, cx);
         } else {
             self.window.park(ticket, payload);
@@ -379,11 +385,20 @@ impl Group {
                 self.heard = self.heard.max(last_time);
                 self.receipts.raise(from, from, received);
                 self.receipts.raise(self.me, from, received);
+                self.head_waits_on = self.is_of_no_use(from);
                 self.arm_flush(cx);
             }
         }
         self.pass(time, cx);
         true
+    }
+
+    /// Whether messages that have come from there do nothing for the head of the queue: it waits
+    /// for another member, and goes before them. Of a batch, most are such.
+    fn is_of_no_use(&self, from: usize) -> bool {
+        let first = self.streams[from].ready().front();
+        let (Some(head), Some(first)) = (&self.waiting, first) else { return false };
+        head.member != from && (head.time, head.sender) <= (first.time, from)
     }
 
     fn on_clock(

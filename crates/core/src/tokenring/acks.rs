@@ -34,12 +34,18 @@ impl TokenRing {
     }
 
     /// A pass from there has come, or come again.
-    pub(super) fn owe_pass(&mut self, from: usize, again: bool, cx: &mut Context<'_, Self>) {
+    pub(super) fn owe_pass(
+        &mut self,
+        from: usize,
+        number: u64,
+        again: bool,
+        cx: &mut Context<'_, Self>,
+    ) {
         if again && cx.has(Bug::RepetitionNotAnswered) {
             return;
         }
         let ring = self.ring.as_ref().expect("messages are of a view");
-        if ring.links[from].is_ack_pressing() || again {
+        if again || ring.links[from].is_pressing(number) {
             self.acknowledge_soon(cx);
         } else {
             self.acknowledge_later(cx);
@@ -49,7 +55,7 @@ impl TokenRing {
     /// A member is leaving: it does not go before its passes are acknowledged.
     pub(super) fn hurry(&mut self, from: usize, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_ref().expect("messages are of a view");
-        if ring.links[from].is_ack_pressing() {
+        if ring.links[from].is_awaited() {
             self.acknowledge_soon(cx);
         }
     }

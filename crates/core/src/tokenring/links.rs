@@ -8,9 +8,9 @@ use core::time::Duration;
 /// How many passes to one peer may be unacknowledged, and how far beyond a gap one is accepted.
 pub(super) const WINDOW: u64 = 4096;
 
-/// How many received passes wait for the delay before they are acknowledged at once: far fewer than
-/// would stop the sender.
-const OWED_MAX: u64 = WINDOW / 16;
+/// Each pass with a multiple of this for its number is acknowledged without delay: long before the
+/// window would stop the sender. (No need to count what is owed.)
+const PRESSING: u64 = WINDOW / 16;
 
 /// One peer, as the lock sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,8 +27,8 @@ pub(super) struct Link {
     /// Once it has left: who is known to know. (The entry of the own position says who knows that
     /// this node has left.)
     pub(super) known_by: BTreeSet<usize>,
-    /// How many passes have come since the last acknowledgement.
-    owed: u64,
+    /// An acknowledgement is owed.
+    ack_owed: bool,
     sent: u64,
     unacknowledged: BTreeMap<u64, Sent>,
     received_up_to: u64,
@@ -124,7 +124,7 @@ impl Link {
         if number > self.received_up_to + WINDOW {
             return Receipt::Impossible;
         }
-        self.owed += 1;
+        self.ack_owed = true;
         if number <= self.received_up_to || !self.received_beyond.insert(number) {
             return Receipt::Duplicate;
         }
@@ -139,15 +139,19 @@ impl Link {
         self.received_up_to >= number
     }
 
-    /// Whether the peer should hear soon of what has come: much has, or it waits for it to leave.
-    pub(super) fn is_ack_pressing(&self) -> bool {
-        self.owed >= OWED_MAX || (self.owed > 0 && self.stays == Stays::Leaving)
+    /// Whether the peer should hear soon that this pass has come.
+    pub(super) fn is_pressing(&self, number: u64) -> bool {
+        number.is_multiple_of(PRESSING) || self.is_awaited()
+    }
+
+    /// Whether the peer waits for an acknowledgement to leave.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.ack_owed && self.stays == Stays::Leaving
     }
 
     /// The acknowledgement that is owed.
     pub(super) fn pay_ack(&mut self) -> Option<Received> {
-        let owed = core::mem::take(&mut self.owed);
-        (owed > 0).then(|| self.received())
+        core::mem::take(&mut self.ack_owed).then(|| self.received())
     }
 
     /// What an acknowledgement says.

@@ -336,7 +336,7 @@ impl TokenRing {
             if cx.has(Bug::AcknowledgesAfterLeft) {
                 let ring = self.ring.as_mut().expect("messages are of a view");
                 ring.links[from].receive(number);
-                self.owe_pass(from, true, cx);
+                self.owe_pass(from, number, true, cx);
             }
             return;
         }
@@ -356,7 +356,7 @@ impl TokenRing {
         let sender = ring.view.members[from].id;
         let view = ring.view.number;
         let again = receipt == Receipt::Duplicate;
-        self.owe_pass(from, again, cx);
+        self.owe_pass(from, number, again, cx);
         if again && !cx.has(Bug::DuplicatePass) {
             return;
         }
@@ -506,7 +506,7 @@ impl TokenRing {
 
     pub(super) fn circulates(&self, name: &LockName) -> bool {
         let mode = self.ring.as_ref().map(|ring| ring.view.mode);
-        mode == Some(Mode::Circulate) && *name == LockName::default_lock()
+        mode == Some(Mode::Circulate) && name.is_default()
     }
 
     /// How many local waiters are served in one turn.
