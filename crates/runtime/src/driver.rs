@@ -155,37 +155,43 @@ struct Ending {
 impl Driver {
     async fn run(mut self, ending: Ending) {
         self.input(Input::Start(None));
-        let mut asked_around = false;
         while self.phase != Phase::Over {
             self.fire_due();
-            let wakeup = match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
-                Poll::Ready(wakeup) => wakeup,
-                Poll::Pending if !std::mem::replace(&mut asked_around, true) => {
-                    step_back().await;
-                    continue;
-                }
-                Poll::Pending => {
-                    // No input waits: the batch ends here.
-                    self.end_batch();
-                    if self.timers.has_boundary() {
-                        continue;
+            match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
+                Poll::Ready(wakeup) => {
+                    self.now = self.time();
+                    self.on_wakeup(wakeup);
+                    self.count_as_read();
+                    if self.inputs >= BATCH {
+                        self.end_batch();
+                        // The links have something to take, and take it now.
+                        tokio::task::yield_now().await;
                     }
-                    self.arm();
-                    poll_fn(|cx| self.poll_wakeup(cx)).await
                 }
-            };
-            asked_around = false;
-            self.now = self.time();
-            self.on_wakeup(wakeup);
-            self.count_as_read();
-            if self.inputs >= BATCH {
-                self.end_batch();
-                // The links have something to take, and take it now.
-                tokio::task::yield_now().await;
+                Poll::Pending if self.hand_over() => step_back().await,
+                // No input waits: the batch ends here.
+                Poll::Pending => {
+                    self.end_batch();
+                    if !self.timers.has_boundary() {
+                        self.arm();
+                        self.sleep().await;
+                    }
+                }
             }
         }
         self.end_batch();
         self.close(ending).await;
+    }
+
+    /// Waits for whatever the last look around has found missing.
+    async fn sleep(&mut self) {
+        let mut woken = false;
+        poll_fn(|cx| match self.alarm.poll(cx) {
+            Poll::Pending if !std::mem::replace(&mut woken, true) => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+        self.now = self.time();
     }
 
     fn time(&self) -> Time {
@@ -193,34 +199,48 @@ impl Driver {
         Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The next wake-up, if there is one now.
+    /// The next wake-up, if there is one now; else this task is woken when there is one.
     fn poll_wakeup(&mut self, cx: &mut task::Context<'_>) -> Poll<Wakeup> {
-        self.turn = (self.turn + 1) % SOURCES;
-        for source in 0..SOURCES {
-            let wakeup =
-                match (self.turn + source) % SOURCES {
-                    0 if !self.hung_up => self.incoming.requests.poll_recv(cx).map(|asked| {
-                        Some(Wakeup::Request(asked.map(|(request, _permit)| request)))
-                    }),
-                    1 => self.link_events.poll_recv(cx).map(|event| event.map(Wakeup::Link)),
-                    2 => self.links.poll_inbound(cx).map(|said| Some(Wakeup::Peer(said))),
-                    3 if self.accepts_sends() => {
-                        self.incoming.sends.poll(cx).map(|send| send.map(Wakeup::Send))
-                    }
-                    4 if self.node.accepts_rumors() => {
-                        self.incoming.publications.poll(cx).map(|rumor| rumor.map(Wakeup::Publish))
-                    }
-                    5 => match self.shared.unread.poll_read(cx.waker()) {
-                        Some(bytes) => Poll::Ready(Some(Wakeup::Read(bytes))),
-                        None => Poll::Pending,
-                    },
-                    _ => Poll::Pending,
-                };
-            if let Poll::Ready(Some(wakeup)) = wakeup {
+        loop {
+            self.turn = (self.turn + 1) % SOURCES;
+            let turn = self.turn;
+            let mut sources = (0..SOURCES).map(|source| (turn + source) % SOURCES);
+            if let Some(wakeup) = sources.find_map(|source| self.look_at(source, cx)) {
                 return Poll::Ready(wakeup);
             }
+            if self.alarm.poll(cx).is_ready() {
+                return Poll::Ready(Wakeup::Timer);
+            }
+            self.shared.bell.register(cx.waker());
+            // Again: the bell may have been rung before anyone listened.
+            let rung = (self.incoming.sends.is_ready() && self.accepts_sends())
+                || (self.incoming.publications.is_ready() && self.node.accepts_rumors())
+                || self.shared.unread.is_changed();
+            if !rung {
+                return Poll::Pending;
+            }
         }
-        self.alarm.poll(cx).map(|()| Wakeup::Timer)
+    }
+
+    fn look_at(&mut self, source: usize, cx: &mut task::Context<'_>) -> Option<Wakeup> {
+        let polled = match source {
+            0 if !self.hung_up => {
+                let asked = self.incoming.requests.poll_recv(cx);
+                asked.map(|asked| Some(Wakeup::Request(asked.map(|(request, _permit)| request))))
+            }
+            1 => self.link_events.poll_recv(cx).map(|event| event.map(Wakeup::Link)),
+            2 => self.links.poll_inbound(cx).map(|said| Some(Wakeup::Peer(said))),
+            3 if self.accepts_sends() => return self.incoming.sends.next().map(Wakeup::Send),
+            4 if self.node.accepts_rumors() => {
+                return self.incoming.publications.next().map(Wakeup::Publish);
+            }
+            5 => return self.shared.unread.take_read().map(Wakeup::Read),
+            _ => return None,
+        };
+        match polled {
+            Poll::Ready(wakeup) => wakeup,
+            Poll::Pending => None,
+        }
     }
 
     /// Sends wait for the group to be started, and for the window of the order.
@@ -446,7 +466,6 @@ impl Driver {
 
     /// Fires what is due.
     fn fire_due(&mut self) {
-        self.now = self.time();
         let now = self.now;
         while let Some(timer) = self.timers.take_due(now) {
             self.input(Input::Timer(timer));
@@ -466,27 +485,34 @@ impl Driver {
         (self.incoming.sends.is_empty() || !self.started) && self.incoming.publications.is_empty()
     }
 
-    /// The batch boundary: the timers that wait for it fire, the links take what is for them, and
-    /// the application what is for it.
+    /// The batch boundary: the application and the timers that wait for it have their turn, and
+    /// the links take what is for them.
     fn end_batch(&mut self) {
-        self.now = self.time();
         for timer in self.timers.take_boundary() {
             self.input(Input::Timer(timer));
         }
         self.inputs = 0;
         self.links.flush();
         self.write_recording();
+        self.hand_over();
+    }
+
+    /// Gives the application what is for it. Whether there was anything: it may have an answer,
+    /// and that belongs to this batch.
+    fn hand_over(&mut self) -> bool {
         let told = std::mem::take(&mut self.told);
-        if !self.delivered.is_empty() {
-            self.shared.unread.append(&mut self.delivered);
-            self.shared.unread.wake();
+        if told.events {
+            self.shared.events.wake();
         }
         if told.rumors {
             self.shared.rumors.wake();
         }
-        if told.events {
-            self.shared.events.wake();
+        let delivered = !self.delivered.is_empty();
+        if delivered {
+            self.shared.unread.append(&mut self.delivered);
+            self.shared.unread.wake();
         }
+        self.replies.take_answered() || told.rumors || delivered
     }
 
     /// Sets the alarm for the next deadline.

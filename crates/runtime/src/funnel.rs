@@ -6,10 +6,15 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::Notify;
+
+/// Wakes the driver, which then looks at everything that it may have been woken for.
+pub(crate) type Bell = Arc<AtomicWaker>;
 
 /// Nothing is taken any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +34,11 @@ pub(crate) struct Outlet<T> {
 
 struct Shared<T> {
     state: Mutex<State<T>>,
+    /// Whether there is something to take, to be known without the lock.
+    waiting: AtomicBool,
     /// Told when there is room again.
     room: Notify,
-    driver: AtomicWaker,
+    bell: Bell,
     /// The most that waits here, before it is taken.
     items_max: usize,
     bytes_max: usize,
@@ -47,12 +54,13 @@ struct State<T> {
 
 /// A funnel that holds at most `items_max` items, which count at most `bytes_max` bytes, and half of
 /// that before the driver has taken it; one item always fits.
-pub(crate) fn funnel<T>(items_max: usize, bytes_max: usize) -> (Funnel<T>, Outlet<T>) {
+pub(crate) fn funnel<T>(items_max: usize, bytes_max: usize, bell: Bell) -> (Funnel<T>, Outlet<T>) {
     let state = State { items: VecDeque::new(), bytes: 0, awaited: false, closed: false };
     let shared = Arc::new(Shared {
         state: Mutex::new(state),
+        waiting: AtomicBool::new(false),
         room: Notify::new(),
-        driver: AtomicWaker::new(),
+        bell,
         items_max: items_max / 2,
         bytes_max: bytes_max / 2,
     });
@@ -92,30 +100,17 @@ impl<T> Funnel<T> {
         state.items.push_back(item);
         drop(state);
         if first {
-            self.shared.driver.wake();
+            self.shared.waiting.store(true, Ordering::Release);
+            self.shared.bell.wake();
         }
         Ok(None)
     }
 }
 
 impl<T> Outlet<T> {
-    /// The next item; none after the last one.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if let Some(item) = self.next() {
-            return Poll::Ready(Some(item));
-        }
-        self.shared.driver.register(cx.waker());
-        // Again: something may have come before the waker was there to be woken.
-        match self.next() {
-            Some(item) => Poll::Ready(Some(item)),
-            None if self.shared.lock().closed => Poll::Ready(None),
-            None => Poll::Pending,
-        }
-    }
-
-    /// The next item, if there is one now.
+    /// The next item, if there is one now. Who goes to sleep is woken by the bell.
     pub(crate) fn next(&mut self) -> Option<T> {
-        if self.taken.is_empty() {
+        if self.taken.is_empty() && self.shared.waiting.swap(false, Ordering::AcqRel) {
             let mut state = self.shared.lock();
             mem::swap(&mut self.taken, &mut state.items);
             state.bytes = 0;
@@ -128,6 +123,11 @@ impl<T> Outlet<T> {
         self.taken.pop_front()
     }
 
+    /// Whether there is something to take.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.taken.is_empty() || self.shared.waiting.load(Ordering::Acquire)
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.shared.lock().items.is_empty()
@@ -137,7 +137,6 @@ impl<T> Outlet<T> {
     pub(crate) fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.room.notify_waiters();
-        self.shared.driver.wake();
     }
 }
 
@@ -177,10 +176,10 @@ impl<T> fmt::Debug for Outlet<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::{FutureExt as _, task::noop_waker_ref};
+    use futures_util::FutureExt as _;
 
-    fn poll<T>(outlet: &mut Outlet<T>) -> Poll<Option<T>> {
-        outlet.poll(&mut Context::from_waker(noop_waker_ref()))
+    fn funnel<T>(items_max: usize, bytes_max: usize) -> (Funnel<T>, Outlet<T>) {
+        super::funnel(items_max, bytes_max, Bell::default())
     }
 
     #[test]
@@ -190,11 +189,11 @@ mod tests {
         assert_eq!(funnel.push('b', 1).now_or_never(), Some(Ok(())));
         let mut waiting = Box::pin(funnel.push('c', 1));
         assert_eq!(waiting.as_mut().now_or_never(), None);
-        assert_eq!(poll(&mut outlet), Poll::Ready(Some('a')));
+        assert_eq!(outlet.next(), Some('a'));
         assert_eq!(waiting.as_mut().now_or_never(), Some(Ok(())));
-        assert_eq!(poll(&mut outlet), Poll::Ready(Some('b')));
-        assert_eq!(poll(&mut outlet), Poll::Ready(Some('c')));
-        assert_eq!(poll(&mut outlet), Poll::Pending);
+        assert_eq!(outlet.next(), Some('b'));
+        assert_eq!(outlet.next(), Some('c'));
+        assert_eq!(outlet.next(), None);
     }
 
     #[test]
@@ -202,7 +201,7 @@ mod tests {
         let (funnel, mut outlet) = funnel(18, 20);
         assert_eq!(funnel.push('a', 99).now_or_never(), Some(Ok(())));
         assert_eq!(funnel.push('b', 1).now_or_never(), None);
-        assert_eq!(poll(&mut outlet), Poll::Ready(Some('a')));
+        assert_eq!(outlet.next(), Some('a'));
         assert_eq!(funnel.push('b', 9).now_or_never(), Some(Ok(())));
         assert_eq!(funnel.push('c', 2).now_or_never(), None);
     }
@@ -216,7 +215,7 @@ mod tests {
         outlet.close();
         assert_eq!(waiting.as_mut().now_or_never(), Some(Err(Closed)));
         assert!(!outlet.is_empty());
-        assert_eq!(poll(&mut outlet), Poll::Ready(Some('a')));
-        assert_eq!(poll(&mut outlet), Poll::Ready(None));
+        assert_eq!(outlet.next(), Some('a'));
+        assert_eq!(outlet.next(), None);
     }
 }

@@ -1,9 +1,10 @@
 //! The order as an application uses it.
 
-use crate::{builder::Limits, mailbox::Mailbox, node::Node, request::Stopped, shared::Shared};
+use crate::{
+    builder::Limits, funnel::Bell, mailbox::Mailbox, node::Node, request::Stopped, shared::Shared,
+};
 use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::task::AtomicWaker;
 use roundelay_core::multicast::{Delivery, Refusal};
 use std::{
     collections::VecDeque,
@@ -12,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 use tokio::sync::oneshot;
 
@@ -161,11 +162,11 @@ pub(crate) struct Unread {
     next: AtomicU64,
     /// Whether the driver has something to look at.
     changed: AtomicBool,
-    driver: AtomicWaker,
+    bell: Bell,
 }
 
 impl Unread {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, bell: Bell) -> Self {
         Self {
             // The core's limit of unread bytes bounds it.
             mailbox: Mailbox::new(usize::MAX, usize::MAX),
@@ -174,7 +175,7 @@ impl Unread {
             report: (limits.unread_bytes_max / 4).min(256 * 1024),
             next: AtomicU64::new(1),
             changed: AtomicBool::new(false),
-            driver: AtomicWaker::new(),
+            bell,
         }
     }
 
@@ -204,11 +205,14 @@ impl Unread {
     }
 
     /// The bytes that were read since the last call, once there is something to report.
-    pub(crate) fn poll_read(&self, waker: &Waker) -> Option<usize> {
-        if !self.changed.load(Ordering::Acquire) {
-            self.driver.register(waker);
-        }
-        self.changed.swap(false, Ordering::AcqRel).then(|| self.read.swap(0, Ordering::AcqRel))
+    pub(crate) fn take_read(&self) -> Option<usize> {
+        let changed = self.is_changed() && self.changed.swap(false, Ordering::AcqRel);
+        changed.then(|| self.read.swap(0, Ordering::AcqRel))
+    }
+
+    /// Whether there is something to report.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
     }
 
     /// Ends the stream.
@@ -228,6 +232,6 @@ impl Unread {
 
     fn tell_driver(&self) {
         self.changed.store(true, Ordering::Release);
-        self.driver.wake();
+        self.bell.wake();
     }
 }

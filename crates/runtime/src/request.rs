@@ -1,7 +1,7 @@
 //! What the handles ask of the driver.
 
 use crate::{
-    funnel::{Closed, Funnel, Outlet, funnel},
+    funnel::{Bell, Closed, Funnel, Outlet, funnel},
     gossip::PublishError,
     lock::LockError,
     multicast::SendError,
@@ -84,11 +84,12 @@ pub(crate) struct Incoming {
 pub(crate) struct Stopped;
 
 impl Requests {
-    /// A way to the driver, and its ends.
-    pub(crate) fn new() -> (Self, Incoming) {
+    /// A way to the driver, which `bell` wakes, and its ends.
+    pub(crate) fn new(bell: &Bell) -> (Self, Incoming) {
         let (queue, requests) = mpsc::unbounded_channel();
-        let (sends, sends_end) = funnel(REQUESTS_MAX, PAYLOAD_BYTES_MAX);
-        let (publications, publications_end) = funnel(REQUESTS_MAX, PAYLOAD_BYTES_MAX);
+        let (sends, sends_end) = funnel(REQUESTS_MAX, PAYLOAD_BYTES_MAX, Arc::clone(bell));
+        let (publications, publications_end) =
+            funnel(REQUESTS_MAX, PAYLOAD_BYTES_MAX, Arc::clone(bell));
         let permits = Arc::new(Semaphore::new(REQUESTS_MAX));
         (
             Self { queue, permits, sends, publications },

@@ -1,6 +1,9 @@
 //! What handles and driver both look at.
 
-use crate::{builder::Limits, gossip::Rumor, mailbox::Subscribers, multicast::Unread, node::Event};
+use crate::{
+    builder::Limits, funnel::Bell, gossip::Rumor, mailbox::Subscribers, multicast::Unread,
+    node::Event,
+};
 use roundelay_core::{Name, NodeId, View};
 use std::{
     collections::BTreeMap,
@@ -25,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) events: Subscribers<Event>,
     pub(crate) rumors: Subscribers<Rumor>,
     pub(crate) unread: Unread,
+    /// Wakes the driver.
+    pub(crate) bell: Bell,
     pub(crate) installed: watch::Sender<Option<View>>,
     pub(crate) stopped: watch::Sender<bool>,
     tickets: AtomicU64,
@@ -47,10 +52,12 @@ impl Shared {
         offers: Offers,
         names: BTreeMap<NodeId, Name>,
     ) -> Self {
+        let bell = Bell::default();
         Self {
             name,
             listen,
-            unread: Unread::new(&limits),
+            unread: Unread::new(&limits, Bell::clone(&bell)),
+            bell,
             limits,
             offers,
             events: Subscribers::new(),

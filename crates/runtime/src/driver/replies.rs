@@ -20,9 +20,16 @@ pub(crate) struct Replies {
     starts: Vec<Reply<Installed, founding::StartError>>,
     /// The start that is being asked for right now: a refusal is meant for it alone.
     starting: Option<Reply<Installed, founding::StartError>>,
+    /// Whether somebody has got an answer since this was looked at.
+    answered: bool,
 }
 
 impl Replies {
+    /// Whether somebody has got an answer since the last call: it may ask for more at once.
+    pub(crate) fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
+    }
+
     pub(crate) fn await_lock(&mut self, ticket: u64, reply: Reply<u64, LockError>) {
         self.locks.insert(ticket, reply);
     }
@@ -71,13 +78,13 @@ impl Replies {
     pub(crate) fn granted(&mut self, ticket: u64, fence: u64) {
         if let Some(reply) = self.locks.remove(&ticket) {
             // If the caller has gone, its claim is on its way to be taken back.
-            let _ = reply.send(Ok(fence));
+            self.answered |= reply.send(Ok(fence)).is_ok();
         }
     }
 
     pub(crate) fn released(&mut self, ticket: u64) {
         if let Some(done) = self.releases.remove(&ticket) {
-            let _ = done.send(());
+            self.answered |= done.send(()).is_ok();
         }
     }
 
@@ -91,7 +98,7 @@ impl Replies {
 
     pub(crate) fn sent(&mut self, ticket: u64, position: u64) {
         if let Some(reply) = self.sends.remove(&ticket) {
-            let _ = reply.send(Ok(position));
+            self.answered |= reply.send(Ok(position)).is_ok();
         }
     }
 
@@ -103,7 +110,7 @@ impl Replies {
 
     pub(crate) fn published(&mut self, ticket: u64, sequence: u64) {
         if let Some(reply) = self.publications.remove(&ticket) {
-            let _ = reply.send(Ok(sequence));
+            self.answered |= reply.send(Ok(sequence)).is_ok();
         }
     }
 

@@ -106,7 +106,7 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
     plan.subscribed.events.iter().for_each(|mailbox| shared.events.adopt(mailbox));
     plan.subscribed.rumors.iter().for_each(|mailbox| shared.rumors.adopt(mailbox));
     let shared = Arc::new(shared);
-    let (requests, incoming) = Requests::new();
+    let (requests, incoming) = Requests::new(&shared.bell);
     let node = Node::new(Arc::clone(&shared), requests);
     let stops = Stops(Arc::clone(&shared));
     let epoch = Instant::now();

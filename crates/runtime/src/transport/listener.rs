@@ -9,12 +9,14 @@ use super::{
 };
 use crate::wire::{self, FRAME_BYTES_MAX, Hello, VERSION, Welcome, v1};
 use futures_core::Stream;
+use futures_util::task::AtomicWaker;
 use hyper::server::conn::http2::Builder;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use std::{
+    future::poll_fn,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -116,6 +118,25 @@ struct Stage {
     ended: Notify,
 }
 
+/// Says that a connection is to end.
+#[derive(Debug, Default)]
+struct Over {
+    set: AtomicBool,
+    connection: AtomicWaker,
+}
+
+impl Over {
+    fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        self.connection.wake();
+    }
+
+    fn is_set(&self, cx: &Context<'_>) -> bool {
+        self.connection.register(cx.waker());
+        self.set.load(Ordering::Acquire)
+    }
+}
+
 /// What a connection is served with.
 #[derive(Debug)]
 struct Call {
@@ -146,18 +167,33 @@ async fn serve(io: Lingering, call: Call, mut closing: watch::Receiver<()>) {
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
-    let silent = async {
-        sleep(HANDSHAKE).await;
-        if stage.introduced.load(Ordering::Acquire) {
-            std::future::pending::<()>().await;
+    // On a task of its own, so that a frame that arrives wakes nothing but the connection.
+    let over = Arc::new(Over::default());
+    let watch = tokio::spawn({
+        let (stage, over) = (Arc::clone(&stage), Arc::clone(&over));
+        async move {
+            let silent = async {
+                sleep(HANDSHAKE).await;
+                if stage.introduced.load(Ordering::Acquire) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = silent => {}
+                () = stage.ended.notified() => {}
+                _ = closing.changed() => {}
+            }
+            over.set();
         }
-    };
-    let finished = tokio::select! {
-        finished = &mut connection => Some(finished),
-        () = silent => None,
-        () = stage.ended.notified() => None,
-        _ = closing.changed() => None,
-    };
+    });
+    let finished = poll_fn(|cx| {
+        if over.is_set(cx) {
+            return Poll::Ready(None);
+        }
+        connection.as_mut().poll(cx).map(Some)
+    })
+    .await;
+    watch.abort();
     match finished {
         Some(Ok(())) => {}
         Some(Err(error)) => {
