@@ -1,12 +1,15 @@
 //! What handles and driver both look at.
 
-use crate::{builder::Limits, gossip::Rumor, mailbox::Subscribers, multicast::Unread, node::Event};
+use crate::{
+    builder::Limits, gossip::Rumor, mailbox::Subscribers, multicast::Unread, node::Event,
+    traffic::Counters,
+};
 use roundelay_core::{Name, NodeId, View};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) unread: Unread,
     pub(crate) installed: watch::Sender<Option<View>>,
     pub(crate) stopped: watch::Sender<bool>,
+    pub(crate) traffic: Arc<Counters>,
     tickets: AtomicU64,
     names: RwLock<BTreeMap<NodeId, Name>>,
 }
@@ -57,6 +61,7 @@ impl Shared {
             rumors: Subscribers::new(),
             installed: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
+            traffic: Arc::default(),
             tickets: AtomicU64::new(1),
             names: RwLock::new(names),
         }
