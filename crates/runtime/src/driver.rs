@@ -418,12 +418,8 @@ impl Driver {
     }
 
     fn on_frame(&mut self, from: NodeId, link: u64, frame: Bytes) {
-        let messages = match wire::messages(frame) {
-            Ok(messages) => messages,
-            Err(error) => return self.on_garbage(from, link, error.to_string()),
-        };
-        for bytes in messages {
-            match wire::decode(bytes, &mut self.packing) {
+        for bytes in wire::messages(frame) {
+            match bytes.and_then(|bytes| wire::decode(bytes, &mut self.packing)) {
                 Ok(Some(message)) => self.input(Input::Message { from, message }),
                 Ok(None) => self.unknown += 1,
                 Err(error) => return self.on_garbage(from, link, error.to_string()),

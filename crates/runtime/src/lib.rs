@@ -45,6 +45,7 @@ mod multicast;
 mod node;
 mod request;
 mod shared;
+mod traffic;
 mod transport;
 mod wire;
 
@@ -57,6 +58,7 @@ pub use roundelay_core::{
     Life, Name, NodeId, View, detector::State as PeerState, founding::Trigger, gossip::Strategy,
     multicast::Delivery, tokenring::LockName, tokenring::Mode,
 };
+pub use traffic::Traffic;
 
 /// The README's example, compiled and run with the documentation tests.
 #[cfg(doctest)]

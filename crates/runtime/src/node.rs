@@ -8,6 +8,7 @@ use crate::{
     multicast::{Deliveries, Multicast},
     request::{Request, Requests, Stopped},
     shared::Shared,
+    traffic::Traffic,
 };
 use bytes::Bytes;
 use futures_core::Stream;
@@ -211,6 +212,11 @@ impl Node {
         let stopped =
             Status { peers: Vec::new(), founding: None, lock: None, order: None, gossip: None };
         self.ask(|reply| Request::Status { reply }).await.unwrap_or(stopped)
+    }
+
+    /// How many messages this node has sent so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared().traffic.read()
     }
 
     /// Hands everything over, says goodbye and stops: at most 4 seconds. From then on everything

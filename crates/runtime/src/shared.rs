@@ -2,14 +2,14 @@
 
 use crate::{
     builder::Limits, funnel::Bell, gossip::Rumor, mailbox::Subscribers, multicast::Unread,
-    node::Event,
+    node::Event, traffic::Counters,
 };
 use roundelay_core::{Name, NodeId, View};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -32,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) bell: Bell,
     pub(crate) installed: watch::Sender<Option<View>>,
     pub(crate) stopped: watch::Sender<bool>,
+    pub(crate) traffic: Arc<Counters>,
     tickets: AtomicU64,
     names: RwLock<BTreeMap<NodeId, Name>>,
 }
@@ -64,6 +65,7 @@ impl Shared {
             rumors: Subscribers::new(),
             installed: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
+            traffic: Arc::default(),
             tickets: AtomicU64::new(1),
             names: RwLock::new(names),
         }

@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod quick;
 #[cfg(test)]
 mod tests;
 
@@ -39,8 +40,37 @@ pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 /// The encoded messages of a frame.
-pub(crate) fn messages(frame: Bytes) -> Result<Vec<Bytes>, WireError> {
-    Ok(v1::Frame::decode(frame)?.messages)
+pub(crate) fn messages(frame: Bytes) -> Messages {
+    Messages { frame, rest: Vec::new().into_iter() }
+}
+
+/// The encoded messages of a frame, one after the other.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    frame: Bytes,
+    /// What was decoded at once, because the frame says something unusual.
+    rest: std::vec::IntoIter<Bytes>,
+}
+
+impl Iterator for Messages {
+    type Item = Result<Bytes, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(message) = self.rest.next() {
+            return Some(Ok(message));
+        }
+        if self.frame.is_empty() {
+            return None;
+        }
+        if let Some(message) = quick::first(&mut self.frame) {
+            return Some(Ok(message));
+        }
+        match v1::Frame::decode(std::mem::take(&mut self.frame)) {
+            Ok(frame) => self.rest = frame.messages.into_iter(),
+            Err(error) => return Some(Err(error.into())),
+        }
+        self.rest.next().map(Ok)
+    }
 }
 
 /// Why bytes from a peer are not a message. The link that they came by is closed.

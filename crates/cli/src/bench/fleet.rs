@@ -59,6 +59,8 @@ pub(super) fn total(members: &Members, costs: impl Iterator<Item = Cost>) -> Cos
         // All have the same devices.
         packets: sum.packets.max(cost.packets),
         bytes: sum.bytes.max(cost.bytes),
+        lock_messages: sum.lock_messages + cost.lock_messages,
+        clock_messages: sum.clock_messages + cost.clock_messages,
     })
 }
 

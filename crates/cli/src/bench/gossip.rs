@@ -47,9 +47,11 @@ struct Outcome {
     packets_per_delivery: f64,
     bytes_per_delivery: f64,
     copies_per_delivery: f64,
+    control_per_delivery: f64,
     rate: f64,
     deliveries_per_s: f64,
     loop_copies_per_delivery: f64,
+    loop_control_per_delivery: f64,
     loop_packets_per_delivery: f64,
     cpu_us_per_delivery: f64,
     burst: u32,
@@ -122,11 +124,12 @@ impl Measured {
         let others = (n - 1) as f64;
         let one_by_one = f64::from(args.count) * others;
         let looped_deliveries = looped.complete as f64 * others;
+        // Those that were complete too late for the rate had their copies all the same.
+        let looped_all = looped.said as f64 * others;
         // What the idle nodes send meanwhile is not for the rumors.
         let beside = |amount: u64, idle_amount: u64| {
             (amount as f64 - idle_amount as f64 / idle.secs * sequential.secs).max(0.0)
         };
-        let copies = |again: u64, deliveries: f64| 1.0 + per(again as f64, deliveries);
         Outcome {
             sys: "roundelay",
             what: "gossip",
@@ -151,10 +154,12 @@ impl Measured {
                 one_by_one,
             ),
             bytes_per_delivery: per(beside(sequential.sent.bytes, idle.sent.bytes), one_by_one),
-            copies_per_delivery: copies(sequential.again, one_by_one),
+            copies_per_delivery: per(sequential.counts.copies as f64, one_by_one),
+            control_per_delivery: per(sequential.counts.control as f64, one_by_one),
             rate: looped.complete as f64 / looped.secs,
             deliveries_per_s: looped_deliveries / looped.secs,
-            loop_copies_per_delivery: copies(looped.again, looped_deliveries),
+            loop_copies_per_delivery: per(looped.counts.copies as f64, looped_all),
+            loop_control_per_delivery: per(looped.counts.control as f64, looped_all),
             loop_packets_per_delivery: per(looped.sent.packets as f64, looped_deliveries),
             cpu_us_per_delivery: per(looped.cpu_us as f64, looped_deliveries),
             burst: args.burst,
@@ -200,8 +205,9 @@ impl Outcome {
             number(self.rss_kb_per_node),
         );
         let each = format!(
-            "{:.3} copies, {} packets, {} bytes, one at a time",
+            "{:.3} copies, {:.3} other messages, {} packets, {} bytes, one at a time",
             self.copies_per_delivery,
+            self.control_per_delivery,
             number(self.packets_per_delivery),
             number(self.bytes_per_delivery),
         );

@@ -86,6 +86,7 @@ struct Outcome {
     secs: f64,
     #[serde(flatten)]
     group: Group,
+    messages_per_grant: f64,
     packets_per_grant: f64,
     cpu_us_per_grant: f64,
     violations: usize,
@@ -139,6 +140,7 @@ impl Work {
             hold_us: self.hold.as_secs_f64() * 1e6,
             secs: self.duration.as_secs_f64(),
             group,
+            messages_per_grant: per(cost.lock_messages as f64, grants),
             packets_per_grant: per(cost.packets as f64, grants),
             cpu_us_per_grant: per(cost.cpu_us as f64, grants),
             violations,
@@ -175,8 +177,10 @@ impl member::Work for Work {
         while let Some(grants) = clients.join_next().await {
             own.extend(grants??);
         }
-        let cost = member.spent().since(before);
+        let mut cost = member.spent().since(before);
         let (mut history, latest) = exchange(member, begin, &own).await?;
+        // Until nobody wants it any more, since the last passes are for others.
+        cost.lock_messages = member.spent().since(before).lock_messages;
         // The same span for all, so that all find the same.
         let counted = latest + nanos(self.warmup)..latest + nanos(self.span());
         // Elsewhere: the node may share this thread, and this takes a while.
@@ -309,7 +313,8 @@ impl Outcome {
         let Self { n, clients, secs, group, .. } = self;
         let title = format!("lock: {n} nodes, {clients} clients, {secs:.1} s");
         let (rate, handoffs) = (number(group.rate), group.handoffs_pct);
-        let (packets, cpu) = (number(self.packets_per_grant), number(self.cpu_us_per_grant));
+        let (messages, packets) = (number(self.messages_per_grant), number(self.packets_per_grant));
+        let cpu = number(self.cpu_us_per_grant);
         let all = number(group.all_grants as f64);
         let verified = match self.violations {
             0 => format!("exclusion and fences of {all} grants"),
@@ -323,7 +328,10 @@ impl Outcome {
                 "fairness",
                 format!("{:.3} (fewest grants of a client over most)", group.fairness),
             )
-            .note("per grant", format!("{packets} packets, {cpu} us of processor time"))
+            .note(
+                "per grant",
+                format!("{messages} messages, {packets} packets, {cpu} us of processor time"),
+            )
             .note("verified", verified)
             .text()
     }

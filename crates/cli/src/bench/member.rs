@@ -7,7 +7,7 @@ use super::{
 use crate::{args::bench::Pin, failure::Usage};
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use roundelay::{Deliveries, Group, Limits, Node, PeerState, StartError};
+use roundelay::{Deliveries, Group, Limits, Node, PeerState, StartError, Traffic};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{io, time::Duration};
 use tokio::time::timeout;
@@ -62,6 +62,9 @@ pub(super) struct Cost {
     /// What the devices of the network namespace have sent.
     pub(super) packets: u64,
     pub(super) bytes: u64,
+    /// What this member has sent, in messages: see [`Traffic`].
+    pub(super) lock_messages: u64,
+    pub(super) clock_messages: u64,
 }
 
 /// The name of a member.
@@ -129,7 +132,14 @@ impl Member {
     /// What was used up until now.
     pub(super) fn spent(&self) -> Cost {
         let Sent { bytes, packets } = self.devices.sent();
-        Cost { cpu_us: machine::cpu_us(), packets, bytes }
+        let Traffic { lock, order_clocks, .. } = self.node.traffic();
+        Cost {
+            cpu_us: machine::cpu_us(),
+            packets,
+            bytes,
+            lock_messages: lock,
+            clock_messages: order_clocks,
+        }
     }
 }
 
@@ -138,7 +148,13 @@ impl Cost {
     pub(super) fn since(self, before: Self) -> Self {
         let sent = |cost: Self| Sent { bytes: cost.bytes, packets: cost.packets };
         let Sent { bytes, packets } = sent(self).since(sent(before));
-        Self { cpu_us: self.cpu_us - before.cpu_us, packets, bytes }
+        Self {
+            cpu_us: self.cpu_us - before.cpu_us,
+            packets,
+            bytes,
+            lock_messages: self.lock_messages - before.lock_messages,
+            clock_messages: self.clock_messages - before.clock_messages,
+        }
     }
 }
 

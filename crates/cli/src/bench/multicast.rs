@@ -69,6 +69,7 @@ struct Outcome {
     p50us: f64,
     p99us: f64,
     p999us: f64,
+    ack_frames_per_msg: f64,
     packets_per_msg: f64,
     cpu_us_per_msg: f64,
     resent: u64,
@@ -142,6 +143,7 @@ impl Work {
             p50us: worst(|one| one.p50us),
             p99us: worst(|one| one.p99us),
             p999us: worst(|one| one.p999us),
+            ack_frames_per_msg: per(cost.clock_messages as f64, counted),
             packets_per_msg: per(cost.packets as f64, counted),
             cpu_us_per_msg: per(cost.cpu_us as f64, counted),
             resent: all.iter().map(|one| one.resent).sum(),
@@ -297,7 +299,8 @@ impl Outcome {
         let title =
             format!("multicast: {n} members, {senders} of them send {size} bytes, window {window}");
         let (rate, megabytes) = (number(self.rate_min), number(self.megabytes));
-        let (packets, cpu) = (number(self.packets_per_msg), number(self.cpu_us_per_msg));
+        let (clocks, packets) = (number(self.ack_frames_per_msg), number(self.packets_per_msg));
+        let cpu = number(self.cpu_us_per_msg);
         let counted = number((self.msgs - self.warmup) as f64);
         let resent = match self.resent {
             0 => String::new(),
@@ -312,7 +315,10 @@ impl Outcome {
         Table::new(title, &["p50", "p99", "p99.9"])
             .times("own delivery", &[self.p50us, self.p99us, self.p999us])
             .note("slowest member", format!("{rate} messages/s, {megabytes} MB/s"))
-            .note("per message", format!("{packets} packets, {cpu} us of processor time{resent}"))
+            .note(
+                "per message",
+                format!("{clocks} clocks, {packets} packets, {cpu} us of processor time{resent}"),
+            )
             .note("verified", format!("{counted} messages measured: {verified}"))
             .text()
     }
@@ -349,7 +355,13 @@ mod tests {
             p999us: 30.0 * factor,
             secs: 1.0,
             resent: 2,
-            cost: Cost { cpu_us: 90, packets: 180, bytes: 1000 },
+            cost: Cost {
+                cpu_us: 90,
+                packets: 180,
+                bytes: 1000,
+                clock_messages: 60,
+                ..Cost::default()
+            },
         }
     }
 

@@ -1,6 +1,7 @@
 //! The links of a node to its peers: who is dialled, who has called, what waits for whom.
 
 use crate::{
+    traffic::Counters,
     transport::{
         Arrival,
         dialer::{DialerHandle, Dialing},
@@ -36,6 +37,8 @@ pub(crate) struct Links {
     unflushed: Vec<NodeId>,
     rng: Rng,
     dropped: u64,
+    /// What has been sent.
+    traffic: Arc<Counters>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,12 @@ pub(crate) enum Before {
 }
 
 impl Links {
-    pub(crate) fn new(dialing: Dialing, book: BTreeMap<NodeId, String>, rng: Rng) -> Self {
+    pub(crate) fn new(
+        dialing: Dialing,
+        book: BTreeMap<NodeId, String>,
+        rng: Rng,
+        traffic: Arc<Counters>,
+    ) -> Self {
         Self {
             dialing,
             book,
@@ -100,6 +108,7 @@ impl Links {
             unflushed: Vec::new(),
             rng,
             dropped: 0,
+            traffic,
         }
     }
 
@@ -128,6 +137,7 @@ impl Links {
                 self.unflushed.push(*id);
             }
             out.add(class, range);
+            self.traffic.count(message);
         }
     }
 

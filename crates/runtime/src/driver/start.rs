@@ -6,6 +6,7 @@ use crate::{
     node::Node,
     request::Requests,
     shared::{Offers, Shared},
+    traffic::Counters,
     transport::{Identity, dialer::Dialing, lingering::OpenSockets, listener::Listener, socket},
 };
 use rand_core::SeedableRng as _;
@@ -113,7 +114,9 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
     let config = config(&plan, life);
     let record = |path| Recording::begin(path, config.clone(), seed);
     let recording = plan.record.as_deref().map(record).transpose()?;
-    let (links, link_events, ending) = link(&plan, me, listener, Rng::from_seed(random()?));
+    let rng = Rng::from_seed(random()?);
+    let traffic = Arc::clone(&shared.traffic);
+    let (links, link_events, ending) = link(&plan, me, listener, rng, traffic);
     let driver = Driver {
         node: node::Node::new(config),
         rng: Rng::from_seed(seed),
@@ -171,6 +174,7 @@ fn link(
     me: Identity,
     listener: TcpListener,
     rng: Rng,
+    traffic: Arc<Counters>,
 ) -> (Links, mpsc::Receiver<super::LinkEvent>, Ending) {
     let me = Arc::new(me);
     let (events, link_events) = mpsc::channel(LINK_EVENTS_MAX);
@@ -194,7 +198,7 @@ fn link(
         bulk_bytes_max: plan.limits.bulk_bytes_max,
     };
     let book = plan.book.iter().map(|(id, (_, address))| (*id, address.clone())).collect();
-    let mut links = Links::new(dialing, book, rng);
+    let mut links = Links::new(dialing, book, rng, traffic);
     for name in wanted(plan).into_values() {
         links.want(name);
     }

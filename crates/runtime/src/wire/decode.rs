@@ -1,6 +1,6 @@
 //! Bytes to messages, and nothing that is not one.
 
-use super::{Hello, MESSAGE_BYTES_MAX, Welcome, WireError, v1};
+use super::{Hello, MESSAGE_BYTES_MAX, Welcome, WireError, quick, v1};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use roundelay_core::{
@@ -28,11 +28,18 @@ type Known<T> = Result<Option<T>, WireError>;
 
 /// The message in these bytes, or none if a newer version has said something unknown.
 pub(crate) fn decode(bytes: Bytes, packing: &mut Packing) -> Known<Message> {
-    use v1::message::Kind;
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(WireError::TooLarge(bytes.len()));
     }
-    let Some(kind) = v1::Message::decode(bytes)?.kind else { return Ok(None) };
+    if let Some(message) = quick::decode(&bytes, packing) {
+        return Ok(Some(message));
+    }
+    from_generated(v1::Message::decode(bytes)?, packing)
+}
+
+pub(super) fn from_generated(message: v1::Message, packing: &mut Packing) -> Known<Message> {
+    use v1::message::Kind;
+    let Some(kind) = message.kind else { return Ok(None) };
     Ok(match kind {
         Kind::Detector(message) => to_detector(message).map(Message::Detector),
         Kind::Founding(message) => to_founding(message)?.map(Message::Founding),
@@ -94,14 +101,15 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    fn pack(&mut self, payload: Bytes) -> Bytes {
+    /// A payload that is a part of `whole`.
+    pub(super) fn pack(&mut self, whole: &Bytes, payload: &[u8]) -> Bytes {
         if payload.len() >= COPIED_BELOW {
-            return payload;
+            return whole.slice_ref(payload);
         }
         if self.packed.capacity() < payload.len() {
             self.packed = BytesMut::with_capacity(PACK_BYTES);
         }
-        self.packed.extend_from_slice(&payload);
+        self.packed.extend_from_slice(payload);
         self.packed.split().freeze()
     }
 }
@@ -291,7 +299,7 @@ fn to_order(message: v1::Order, packing: &mut Packing) -> Known<multicast::Messa
                 time: data.time,
                 index: data.index,
                 count: data.count,
-                payload: packing.pack(data.payload),
+                payload: packing.pack(&data.payload, &data.payload),
             }
         }
         Body::Clock(clock) => Core::Clock {
@@ -352,7 +360,9 @@ fn to_content(
             check(name.id() == from.node, "name of its origin")?;
             gossip::Content::Record { name }
         }
-        v1::rumor::Content::User(payload) => gossip::Content::User(packing.pack(payload)),
+        v1::rumor::Content::User(payload) => {
+            gossip::Content::User(packing.pack(&payload, &payload))
+        }
     })
 }
 

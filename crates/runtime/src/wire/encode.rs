@@ -1,6 +1,6 @@
 //! Messages to bytes.
 
-use super::{Hello, VERSION, Welcome, v1};
+use super::{Hello, VERSION, Welcome, quick, v1};
 use bytes::{Bytes, BytesMut};
 use roundelay_core::{
     Life, View, detector, founding, gossip, multicast,
@@ -13,10 +13,12 @@ const MESSAGES_TAG: u32 = 1;
 
 /// Adds a message to the bytes of a frame: as one entry of `Frame.messages`.
 pub(crate) fn encode(message: &Message, frame: &mut BytesMut) {
-    prost::encoding::message::encode(MESSAGES_TAG, &from_message(message), frame);
+    if !quick::encode(message, frame) {
+        prost::encoding::message::encode(MESSAGES_TAG, &from_message(message), frame);
+    }
 }
 
-fn from_message(message: &Message) -> v1::Message {
+pub(super) fn from_message(message: &Message) -> v1::Message {
     use v1::message::Kind;
     let kind = match message {
         Message::Detector(message) => Kind::Detector(from_detector(*message)),

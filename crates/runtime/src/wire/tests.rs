@@ -40,7 +40,7 @@ fn decode(bytes: Bytes) -> Result<Option<Message>, WireError> {
 fn encode(message: &Message) -> Bytes {
     let mut frame = BytesMut::new();
     super::encode(message, &mut frame);
-    messages(frame.freeze()).unwrap().remove(0)
+    messages(frame.freeze()).next().unwrap().unwrap()
 }
 
 #[test]
@@ -49,6 +49,43 @@ fn every_message_comes_through_unchanged() {
         prop_assert_eq!(decode(encode(&message)), Ok(Some(message)));
         Ok(())
     });
+}
+
+/// The generated code is what a peer that is written in another language has.
+#[test]
+fn the_quick_way_says_what_the_generated_code_says() {
+    check(6_000, message(), |message| {
+        let mut slow = BytesMut::new();
+        prost::encoding::message::encode(1, &encode::from_message(&message), &mut slow);
+        let mut frame = BytesMut::new();
+        super::encode(&message, &mut frame);
+        prop_assert_eq!(&frame, &slow);
+        let bytes = messages(frame.freeze()).next().unwrap().unwrap();
+        let quick = quick::decode(&bytes, &mut Packing::default());
+        prop_assert!(quick.is_none_or(|quick| quick == message));
+        Ok(())
+    });
+}
+
+/// Whatever the quick way makes of bytes, the generated code makes of them too.
+#[test]
+fn the_quick_way_accepts_nothing_else() {
+    let mutations = vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..4);
+    check(20_000, (message(), mutations), |(message, mutations)| {
+        let bytes = mutated(&message, mutations);
+        let Some(quick) = quick::decode(&bytes, &mut Packing::default()) else { return Ok(()) };
+        let slow = v1::Message::decode(bytes).unwrap();
+        prop_assert_eq!(decode::from_generated(slow, &mut Packing::default()), Ok(Some(quick)));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_frame_with_something_unknown_in_it_is_read_all_the_same() {
+    let entries = [&[0x0a, 1, b'a'][..], &[0x10, 7], &[0x0a, 0], &[0x0a, 2, b'b', b'c']].concat();
+    let read: Result<Vec<_>, _> = messages(entries.into()).collect();
+    assert_eq!(read.unwrap(), ["a", "", "bc"]);
+    assert!(messages(Bytes::from_static(&[0x0a, 1, b'a', 0x0a, 5, b'x'])).any(|m| m.is_err()));
 }
 
 #[test]
@@ -66,24 +103,28 @@ fn arbitrary_bytes_do_no_harm() {
 fn mutated_messages_do_no_harm() {
     let mutations = vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..6);
     check(6_000, (message(), mutations), |(message, mutations)| {
-        let mut bytes = encode(&message).to_vec();
-        for (index, value, kind) in mutations {
-            if bytes.is_empty() {
-                break;
-            }
-            let at = index.index(bytes.len());
-            match kind {
-                0 => bytes[at] = value,
-                1 => bytes[at] ^= 1 << (value % 8),
-                2 => bytes.truncate(at),
-                _ => bytes.insert(at, value),
-            }
-        }
-        if let Ok(Some(message)) = decode(bytes.into()) {
+        if let Ok(Some(message)) = decode(mutated(&message, mutations)) {
             prop_assert_eq!(decode(encode(&message)), Ok(Some(message)));
         }
         Ok(())
     });
+}
+
+fn mutated(message: &Message, mutations: Vec<(Index, u8, u8)>) -> Bytes {
+    let mut bytes = encode(message).to_vec();
+    for (index, value, kind) in mutations {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = index.index(bytes.len());
+        match kind {
+            0 => bytes[at] = value,
+            1 => bytes[at] ^= 1 << (value % 8),
+            2 => bytes.truncate(at),
+            _ => bytes.insert(at, value),
+        }
+    }
+    bytes.into()
 }
 
 #[test]

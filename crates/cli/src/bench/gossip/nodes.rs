@@ -31,8 +31,10 @@ pub(super) struct Nodes {
 /// What the nodes have counted, all together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    /// Rumors that were received again.
-    pub(super) again: u64,
+    /// Copies of rumors that were sent.
+    pub(super) copies: u64,
+    /// Messages of the gossip beside them.
+    pub(super) control: u64,
     /// Rumors that had to be asked for.
     pub(super) repaired: u64,
 }
@@ -122,11 +124,23 @@ impl Nodes {
     pub(super) async fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for node in &self.handles {
-            let status = node.status().await.gossip.unwrap_or_default();
-            counts.again += status.duplicates;
-            counts.repaired += status.repaired;
+            let traffic = node.traffic();
+            counts.copies += traffic.rumors;
+            counts.control += traffic.gossip_control;
+            counts.repaired += node.status().await.gossip.map_or(0, |status| status.repaired);
         }
         counts
+    }
+}
+
+impl Counts {
+    /// What was counted since then.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            copies: self.copies - before.copies,
+            control: self.control - before.control,
+            repaired: self.repaired - before.repaired,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     super::machine::{Sent, cpu_us, rss_kb},
-    nodes::Nodes,
+    nodes::{Counts, Nodes},
     tracker::Spread,
 };
 use std::{ops::Range, time::Duration};
@@ -24,8 +24,7 @@ pub(super) struct Idle {
 pub(super) struct Sequential {
     pub(super) secs: f64,
     pub(super) sent: Sent,
-    /// Copies that were received again.
-    pub(super) again: u64,
+    pub(super) counts: Counts,
     pub(super) spread: Spread,
 }
 
@@ -34,7 +33,7 @@ pub(super) struct Loop {
     pub(super) secs: f64,
     pub(super) sent: Sent,
     pub(super) cpu_us: u64,
-    pub(super) again: u64,
+    pub(super) counts: Counts,
     /// How many were said.
     pub(super) said: usize,
     /// How many of them had reached all when the time was over.
@@ -63,7 +62,7 @@ impl Sequential {
         count: usize,
         gap: Duration,
     ) -> anyhow::Result<Self> {
-        let (again, sent) = (nodes.counts().await.again, nodes.devices.sent());
+        let (before, sent) = (nodes.counts().await, nodes.devices.sent());
         let since = Instant::now();
         let mut due = interval(gap);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -75,8 +74,8 @@ impl Sequential {
         nodes.settle(0..count).await;
         let secs = since.elapsed().as_secs_f64();
         let sent = nodes.devices.sent().since(sent);
-        let again = nodes.counts().await.again - again;
-        Ok(Self { secs, sent, again, spread: nodes.tracker.spread(0..count) })
+        let counts = nodes.counts().await.since(before);
+        Ok(Self { secs, sent, counts, spread: nodes.tracker.spread(0..count) })
     }
 }
 
@@ -89,7 +88,7 @@ impl Loop {
         span: Duration,
     ) -> anyhow::Result<Self> {
         let tracker = &nodes.tracker;
-        let again = nodes.counts().await.again;
+        let before = nodes.counts().await;
         let (since, cpu, sent) = (Instant::now(), cpu_us(), nodes.devices.sent());
         let (mut oldest, mut next) = (rumors.start, rumors.start);
         let mut moved = Instant::now();
@@ -115,8 +114,8 @@ impl Loop {
         let said = rumors.start..next;
         let complete = said.clone().filter(|number| tracker.is_complete(*number)).count();
         nodes.settle(said.clone()).await;
-        let again = nodes.counts().await.again - again;
-        Ok(Self { secs, sent, cpu_us, again, said: said.len(), complete })
+        let counts = nodes.counts().await.since(before);
+        Ok(Self { secs, sent, cpu_us, counts, said: said.len(), complete })
     }
 }
 
