@@ -91,16 +91,26 @@ fn to_position(position: u32) -> Checked<u16> {
     fits.ok_or(WireError::Field("position"))
 }
 
-/// Where small payloads are kept, side by side.
+/// Where small payloads are kept, side by side, and the last lock's name.
 ///
 /// A payload is a part of the frame that it came in, and would keep all of that in memory for as
 /// long as it is kept itself. A small one is worth a copy, though not an allocation of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Packing {
     packed: BytesMut,
+    /// The next message is likely to speak of the same lock.
+    lock: Option<LockName>,
 }
 
 impl Packing {
+    pub(super) fn lock_name(&mut self, text: &str) -> Checked<LockName> {
+        if let Some(last) = self.lock.as_ref().filter(|last| last.as_str() == text) {
+            return Ok(last.clone());
+        }
+        let name = to_lock_name(text)?;
+        Ok(self.lock.insert(name).clone())
+    }
+
     /// A payload that is a part of `whole`.
     pub(super) fn pack(&mut self, whole: &Bytes, payload: &[u8]) -> Bytes {
         if payload.len() >= COPIED_BELOW {

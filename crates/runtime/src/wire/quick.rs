@@ -28,72 +28,12 @@ const BYTES: u32 = 2;
 pub(super) fn encode(message: &Message, frame: &mut BytesMut) -> bool {
     let mut header = Header { bytes: [0; HEADER_BYTES], len: 0 };
     let payload = match message {
-        Message::Order(multicast::Message { view, body }) => match body {
-            multicast::Body::Data { sequence, time, index, count, payload } => {
-                let fields = [*sequence, *time, u64::from(*index), u64::from(*count)];
-                let data = numbers_len(&fields) + bytes_len(payload.len());
-                header.open(4, *view, (2, data));
-                header.numbers(&fields);
-                header.key_len(5, payload.len());
-                payload
-            }
-            multicast::Body::Clock { time, after, received } if received.len() <= MEMBERS_MAX => {
-                let fields = [*time, *after];
-                header.open(4, *view, (3, numbers_len(&fields) + packed_len(received)));
-                header.numbers(&fields);
-                header.packed(3, received);
-                &Bytes::new()
-            }
-            _ => return false,
-        },
-        Message::Lock(tokenring::Message { view, body }) => match body {
-            tokenring::Body::Pass { number, lock, token }
-                if token.wanted.len() <= TOKEN_MEMBERS_MAX
-                    && token.served.len() <= TOKEN_MEMBERS_MAX =>
-            {
-                let lock = lock.as_str();
-                let fields = [token.sequence, token.hops];
-                let inner =
-                    numbers_len(&fields) + packed_len(&token.wanted) + packed_len(&token.served);
-                let pass = numbers_len(&[*number]) + bytes_len(lock.len()) + bytes_len(inner);
-                header.open(3, *view, (2, pass));
-                header.numbers(&[*number]);
-                header.text(2, lock);
-                header.key_len(3, inner);
-                header.numbers(&fields);
-                header.packed(3, &token.wanted);
-                header.packed(4, &token.served);
-                &Bytes::new()
-            }
-            _ => return false,
-        },
-        Message::Gossip(gossip::Message::Rumor(gossip::Rumor {
-            origin,
-            sequence,
-            hops,
-            content: gossip::Content::User(payload),
-        })) => {
-            let from = 9 + bytes_len(16);
-            let rumor = bytes_len(from)
-                + number_len(*sequence)
-                + number_len(u64::from(*hops))
-                + bytes_len(payload.len());
-            let gossip = bytes_len(rumor);
-            header.key_len(1, bytes_len(gossip));
-            header.key_len(5, gossip);
-            header.key_len(2, rumor);
-            header.key_len(1, from);
-            header.byte(key(1, FIXED64));
-            header.slice(&origin.node.raw().to_le_bytes());
-            header.key_len(2, 16);
-            header.slice(&origin.life.0.to_be_bytes());
-            header.number(2, *sequence);
-            header.number(3, u64::from(*hops));
-            header.key_len(5, payload.len());
-            payload
-        }
-        _ => return false,
+        Message::Order(message) => header.order(message),
+        Message::Lock(message) => header.pass(message),
+        Message::Gossip(gossip::Message::Rumor(rumor)) => header.rumor(rumor),
+        _ => None,
     };
+    let Some(payload) = payload else { return false };
     frame.extend_from_slice(&header.bytes[..header.len]);
     frame.extend_from_slice(payload);
     true
@@ -183,7 +123,9 @@ fn rumor(bytes: &[u8], whole: &Bytes, packing: &mut Packing) -> Option<gossip::R
     let mut fields = Fields { rest: bytes };
     let (1, from) = fields.bytes()? else { return None };
     let (sequence, hops) = (fields.number(2)?, fields.number(3)?);
-    let payload = packing.pack(whole, fields.last(5)?);
+    // Without it, this is another kind of content.
+    let payload = if fields.rest.is_empty() { None } else { fields.last(5) };
+    let payload = packing.pack(whole, payload?);
     let mut from = Fields { rest: from };
     let node = from.fixed64(1)?;
     let life = from.last(2)?.try_into().ok()?;
@@ -226,6 +168,72 @@ struct Header {
 }
 
 impl Header {
+    /// All of a message but its payload, which comes behind it.
+    fn order<'a>(&mut self, message: &'a multicast::Message) -> Option<&'a [u8]> {
+        match &message.body {
+            multicast::Body::Data { sequence, time, index, count, payload } => {
+                let fields = [*sequence, *time, u64::from(*index), u64::from(*count)];
+                let data = numbers_len(&fields) + bytes_len(payload.len());
+                self.open(4, message.view, (2, data));
+                self.numbers(&fields);
+                self.key_len(5, payload.len());
+                Some(payload)
+            }
+            multicast::Body::Clock { time, after, received } if received.len() <= MEMBERS_MAX => {
+                let fields = [*time, *after];
+                self.open(4, message.view, (3, numbers_len(&fields) + packed_len(received)));
+                self.numbers(&fields);
+                self.packed(3, received);
+                Some(&[])
+            }
+            _ => None,
+        }
+    }
+
+    fn pass(&mut self, message: &tokenring::Message) -> Option<&'static [u8]> {
+        let tokenring::Body::Pass { number, lock, token } = &message.body else { return None };
+        let Token { sequence, hops, wanted, served } = token;
+        if wanted.len().max(served.len()) > TOKEN_MEMBERS_MAX {
+            return None;
+        }
+        let fields = [*sequence, *hops];
+        let inner = numbers_len(&fields) + packed_len(wanted) + packed_len(served);
+        // The token is there even if nothing in it is.
+        let token = 1 + varint_len(inner as u64) + inner;
+        let pass = number_len(*number) + bytes_len(lock.as_str().len()) + token;
+        self.open(3, message.view, (2, pass));
+        self.number(1, *number);
+        self.text(2, lock.as_str());
+        self.byte(key(3, BYTES));
+        self.varint(inner as u64);
+        self.numbers(&fields);
+        self.packed(3, wanted);
+        self.packed(4, served);
+        Some(&[])
+    }
+
+    fn rumor<'a>(&mut self, rumor: &'a gossip::Rumor) -> Option<&'a [u8]> {
+        let gossip::Content::User(payload) = &rumor.content else { return None };
+        let (sequence, hops) = (rumor.sequence, u64::from(rumor.hops));
+        let origin = 1 + 8 + bytes_len(16);
+        // The payload is there even if it is empty: it says which kind of content it is.
+        let content = 1 + varint_len(payload.len() as u64) + payload.len();
+        let rumor_len = bytes_len(origin) + number_len(sequence) + number_len(hops) + content;
+        self.key_len(1, bytes_len(bytes_len(rumor_len)));
+        self.key_len(5, bytes_len(rumor_len));
+        self.key_len(2, rumor_len);
+        self.key_len(1, origin);
+        self.byte(key(1, FIXED64));
+        self.slice(&rumor.origin.node.raw().to_le_bytes());
+        self.key_len(2, 16);
+        self.slice(&rumor.origin.life.0.to_be_bytes());
+        self.number(2, sequence);
+        self.number(3, hops);
+        self.byte(key(5, BYTES));
+        self.varint(payload.len() as u64);
+        Some(payload)
+    }
+
     /// The beginning of a message of a frame: one `part` of a node in a view, with a body.
     fn open(&mut self, part: u32, view: u64, (kind, body): (u32, usize)) {
         // An empty body is there all the same: it says which kind it is.
@@ -282,7 +290,9 @@ impl Header {
 
     fn packed(&mut self, number: u32, values: &[u64]) {
         self.key_len(number, values.iter().map(|value| varint_len(*value)).sum());
-        values.iter().for_each(|value| self.varint(*value));
+        for value in values {
+            self.varint(*value);
+        }
     }
 }
 
