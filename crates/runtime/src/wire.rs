@@ -13,16 +13,19 @@ pub(crate) use decode::{Packing, decode, decode_hello, decode_welcome};
 pub(crate) use encode::{encode, encode_hello, encode_welcome};
 
 use bytes::Bytes;
-use prost::Message as _;
+use prost::encoding::{
+    DecodeContext, WireType, check_wire_type, decode_key, decode_varint, skip_field,
+};
 use roundelay_core::{Life, Name};
 
 /// The code that is generated from `proto/roundelay.proto`.
 #[allow(
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
+    dead_code,
     missing_docs,
     unreachable_pub,
-    reason = "generated code documents itself in the .proto file"
+    reason = "generated code documents itself in the .proto file, and a frame is read by hand"
 )]
 pub(crate) mod v1 {
     include!("generated/roundelay.v1.rs");
@@ -38,9 +41,44 @@ pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
 /// digests. A frame always has room for one more behind what it is filled with.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
-/// The encoded messages of a frame.
-pub(crate) fn messages(frame: Bytes) -> Result<Vec<Bytes>, WireError> {
-    Ok(v1::Frame::decode(frame)?.messages)
+/// The number of `messages` in a `Frame`.
+const MESSAGES_TAG: u32 = 1;
+
+/// The encoded messages of a frame, which is looked through first: all of it is sound, or nothing
+/// of it is taken.
+pub(crate) fn messages(frame: Bytes) -> Result<Messages, WireError> {
+    let mut rest = &frame[..];
+    while !rest.is_empty() {
+        let (tag, wire_type) = decode_key(&mut rest)?;
+        if tag == MESSAGES_TAG {
+            check_wire_type(WireType::LengthDelimited, wire_type)?;
+        }
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
+    }
+    Ok(Messages { rest: frame })
+}
+
+/// The messages of a sound frame, one after the other: no list of them is made.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    rest: Bytes,
+}
+
+impl Iterator for Messages {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        const SOUND: &str = "the frame has been looked through";
+        while !self.rest.is_empty() {
+            let (tag, wire_type) = decode_key(&mut self.rest).expect(SOUND);
+            if tag == MESSAGES_TAG {
+                let length = decode_varint(&mut self.rest).expect(SOUND);
+                return Some(self.rest.split_to(length as usize));
+            }
+            skip_field(wire_type, tag, &mut self.rest, DecodeContext::default()).expect(SOUND);
+        }
+        None
+    }
 }
 
 /// Why bytes from a peer are not a message. The link that they came by is closed.

@@ -47,7 +47,7 @@ pub(crate) async fn start(plan: Plan) -> Result<Node, StartError> {
 pub(crate) async fn spawn(plan: Plan) -> Result<Node, StartError> {
     let Prepared { node, driver, ending, stops } = prepare(plan).await?;
     tokio::spawn(async move {
-        driver.run(ending).await;
+        Box::pin(driver.run(ending)).await;
         drop(stops);
     });
     Ok(node)
@@ -64,7 +64,7 @@ fn run(plan: Plan, ready: oneshot::Sender<Result<Node, StartError>>) {
                 let Prepared { node, driver, ending, stops } = prepared;
                 // If the caller has gone, the node is dropped here, and that stops the driver.
                 drop(ready.send(Ok(node)));
-                driver.run(ending).await;
+                Box::pin(driver.run(ending)).await;
                 drop(stops);
             }
             Err(error) => drop(ready.send(Err(error))),

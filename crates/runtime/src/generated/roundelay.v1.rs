@@ -304,6 +304,7 @@ pub mod lock {
 pub struct Pass {
     #[prost(uint64, tag = "1")]
     pub number: u64,
+    /// Empty for the default lock.
     #[prost(string, tag = "2")]
     pub lock: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
@@ -338,6 +339,7 @@ pub struct LockLeft {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockRequest {
+    /// Empty for the default lock.
     #[prost(string, tag = "1")]
     pub lock: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
@@ -349,6 +351,7 @@ pub struct LockRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockAnswer {
+    /// Empty for the default lock.
     #[prost(string, tag = "1")]
     pub lock: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
@@ -356,6 +359,7 @@ pub struct LockAnswer {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockAsk {
+    /// Empty for the default lock.
     #[prost(string, tag = "1")]
     pub lock: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
@@ -363,6 +367,7 @@ pub struct LockAsk {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockKnown {
+    /// Empty for the default lock.
     #[prost(string, tag = "1")]
     pub lock: ::prost::alloc::string::String,
     #[prost(bool, tag = "2")]

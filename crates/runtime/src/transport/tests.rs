@@ -112,7 +112,7 @@ fn hello(node: &Node, caller: &str, life: u128) -> v1::Hello {
 fn heartbeat() -> Bytes {
     let mut frame = BytesMut::new();
     wire::encode(&Message::Detector(detector::Message::Heartbeat), &mut frame);
-    wire::messages(frame.freeze()).unwrap().remove(0)
+    wire::messages(frame.freeze()).unwrap().next().unwrap()
 }
 
 fn frame(messages: Vec<Bytes>) -> Bytes {

@@ -36,7 +36,7 @@ pub(crate) fn decode(bytes: Bytes, packing: &mut Packing) -> Known<Message> {
     Ok(match kind {
         Kind::Detector(message) => to_detector(message).map(Message::Detector),
         Kind::Founding(message) => to_founding(message)?.map(Message::Founding),
-        Kind::Lock(message) => to_lock(message)?.map(Message::Lock),
+        Kind::Lock(message) => to_lock(message, packing)?.map(Message::Lock),
         Kind::Order(message) => to_order(message, packing)?.map(Message::Order),
         Kind::Gossip(message) => to_gossip(message, packing)?.map(Message::Gossip),
     })
@@ -74,26 +74,36 @@ fn to_life(life: &[u8]) -> Checked<Life> {
     Ok(Life(u128::from_be_bytes(bytes)))
 }
 
-fn to_lock_name(lock: &str) -> Checked<LockName> {
-    LockName::new(lock).ok_or(WireError::Field("lock name"))
-}
-
 /// A position in a view.
 fn to_position(position: u32) -> Checked<u16> {
     let fits = u16::try_from(position).ok().filter(|p| usize::from(*p) < MEMBERS_MAX);
     fits.ok_or(WireError::Field("position"))
 }
 
-/// Where small payloads are kept, side by side.
+/// Where small payloads are kept, side by side, and the last lock's name.
 ///
 /// A payload is a part of the frame that it came in, and would keep all of that in memory for as
 /// long as it is kept itself. A small one is worth a copy, though not an allocation of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Packing {
     packed: BytesMut,
+    /// The next message is likely to speak of the same lock.
+    lock: Option<LockName>,
 }
 
 impl Packing {
+    fn lock_name(&mut self, text: &str) -> Checked<LockName> {
+        let same = |last: &&LockName| {
+            if text.is_empty() { last.is_default() } else { last.as_str() == text }
+        };
+        if let Some(last) = self.lock.as_ref().filter(same) {
+            return Ok(last.clone());
+        }
+        let name =
+            if text.is_empty() { Some(LockName::default_lock()) } else { LockName::new(text) };
+        Ok(self.lock.insert(name.ok_or(WireError::Field("lock name"))?).clone())
+    }
+
     fn pack(&mut self, payload: Bytes) -> Bytes {
         if payload.len() >= COPIED_BELOW {
             return payload;
@@ -212,37 +222,37 @@ fn to_member(member: &v1::Member) -> Checked<Member> {
     })
 }
 
-fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
+fn to_lock(message: v1::Lock, packing: &mut Packing) -> Known<tokenring::Message> {
     use tokenring::Body as Core;
     use v1::lock::Body;
     let Some(body) = message.body else { return Ok(None) };
     let body = match body {
         Body::Pass(pass) => Core::Pass {
             number: pass.number,
-            lock: to_lock_name(&pass.lock)?,
+            lock: packing.lock_name(&pass.lock)?,
             token: to_token(required(pass.token, "token")?)?,
         },
         Body::PassAck(received) => Core::PassAck(to_received(received)?),
         Body::Request(asked) => {
-            let (lock, requester, number, hops) = to_request(&asked)?;
+            let (lock, requester, number, hops) = to_request(&asked, packing)?;
             Core::Request { lock, requester, number, hops }
         }
         Body::Recorded(answer) => {
-            Core::Recorded { lock: to_lock_name(&answer.lock)?, number: answer.number }
+            Core::Recorded { lock: packing.lock_name(&answer.lock)?, number: answer.number }
         }
         Body::Try(asked) => {
-            let (lock, requester, number, hops) = to_request(&asked)?;
+            let (lock, requester, number, hops) = to_request(&asked, packing)?;
             Core::Try { lock, requester, number, hops }
         }
         Body::Busy(answer) => {
-            Core::Busy { lock: to_lock_name(&answer.lock)?, number: answer.number }
+            Core::Busy { lock: packing.lock_name(&answer.lock)?, number: answer.number }
         }
         Body::Leaving(_) => Core::Leaving,
         Body::LeavingAck(last_pass) => Core::LeavingAck { last_pass },
-        Body::Ask(ask) => Core::Ask { lock: to_lock_name(&ask.lock)?, round: ask.round },
+        Body::Ask(ask) => Core::Ask { lock: packing.lock_name(&ask.lock)?, round: ask.round },
         Body::Answer(answer) => {
             let v1::LockKnown { lock, known, round } = answer;
-            Core::Answer { lock: to_lock_name(&lock)?, round, known }
+            Core::Answer { lock: packing.lock_name(&lock)?, round, known }
         }
         Body::Left(left) => {
             check(left.received.len() <= MEMBERS_MAX, "vector")?;
@@ -273,10 +283,13 @@ fn to_token(token: v1::Token) -> Checked<tokenring::Token> {
     })
 }
 
-fn to_request(request: &v1::LockRequest) -> Checked<(LockName, u16, u64, u16)> {
+fn to_request(
+    request: &v1::LockRequest,
+    packing: &mut Packing,
+) -> Checked<(LockName, u16, u64, u16)> {
     let hops = u16::try_from(request.hops).map_err(|_| WireError::Field("number of hops"))?;
     let requester = to_position(request.requester)?;
-    Ok((to_lock_name(&request.lock)?, requester, request.number, hops))
+    Ok((packing.lock_name(&request.lock)?, requester, request.number, hops))
 }
 
 fn to_order(message: v1::Order, packing: &mut Packing) -> Known<multicast::Message> {

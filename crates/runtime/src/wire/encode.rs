@@ -1,15 +1,12 @@
 //! Messages to bytes.
 
-use super::{Hello, VERSION, Welcome, v1};
+use super::{Hello, MESSAGES_TAG, VERSION, Welcome, v1};
 use bytes::{Bytes, BytesMut};
 use roundelay_core::{
     Life, View, detector, founding, gossip, multicast,
     node::Message,
     tokenring::{self, Mode},
 };
-
-/// The number of `messages` in a `Frame`.
-const MESSAGES_TAG: u32 = 1;
 
 /// Adds a message to the bytes of a frame: as one entry of `Frame.messages`.
 pub(crate) fn encode(message: &Message, frame: &mut BytesMut) {
@@ -135,7 +132,7 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
     let body = match &message.body {
         Core::Pass { number, lock, token } => Body::Pass(v1::Pass {
             number: *number,
-            lock: lock.to_string(),
+            lock: from_lock_name(lock),
             token: Some(v1::Token {
                 sequence: token.sequence,
                 hops: token.hops,
@@ -148,21 +145,21 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
             Body::Request(from_request(lock, *requester, *number, *hops))
         }
         Core::Recorded { lock, number } => {
-            Body::Recorded(v1::LockAnswer { lock: lock.to_string(), number: *number })
+            Body::Recorded(v1::LockAnswer { lock: from_lock_name(lock), number: *number })
         }
         Core::Try { lock, requester, number, hops } => {
             Body::Try(from_request(lock, *requester, *number, *hops))
         }
         Core::Busy { lock, number } => {
-            Body::Busy(v1::LockAnswer { lock: lock.to_string(), number: *number })
+            Body::Busy(v1::LockAnswer { lock: from_lock_name(lock), number: *number })
         }
         Core::Leaving => Body::Leaving(v1::Empty {}),
         Core::LeavingAck { last_pass } => Body::LeavingAck(*last_pass),
         Core::Ask { lock, round } => {
-            Body::Ask(v1::LockAsk { lock: lock.to_string(), round: *round })
+            Body::Ask(v1::LockAsk { lock: from_lock_name(lock), round: *round })
         }
         Core::Answer { lock, round, known } => {
-            Body::Answer(v1::LockKnown { lock: lock.to_string(), known: *known, round: *round })
+            Body::Answer(v1::LockKnown { lock: from_lock_name(lock), known: *known, round: *round })
         }
         Core::Left { member, received } => Body::Left(v1::LockLeft {
             member: u32::from(*member),
@@ -171,6 +168,11 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
         Core::LeftAck { member } => Body::LeftAck(u32::from(*member)),
     };
     v1::Lock { view: message.view, body: Some(body) }
+}
+
+/// The default lock, which most messages are about, needs no text.
+fn from_lock_name(lock: &tokenring::LockName) -> String {
+    if lock.is_default() { String::new() } else { lock.to_string() }
 }
 
 fn from_received(received: &tokenring::Received) -> v1::Received {
@@ -184,7 +186,7 @@ fn from_request(
     hops: u16,
 ) -> v1::LockRequest {
     v1::LockRequest {
-        lock: lock.to_string(),
+        lock: from_lock_name(lock),
         requester: u32::from(requester),
         number,
         hops: u32::from(hops),
