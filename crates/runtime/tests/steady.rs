@@ -32,10 +32,10 @@ const PAYLOAD: Bytes = Bytes::from_static(&[7; 64]);
 /// each node would be 3. Measured: 0.27. What is left is for batches: frames and their buffers,
 /// clocks, and 4 KiB for each 40 received payloads.
 const ORDER_MAX: f64 = 0.5;
-/// A grant, with the request, the pass, and the release. Measured: 9.1. The pass takes a copy of the
-/// token's two vectors to repeat it from, another to encode it, and one where it is decoded, two
-/// each; asking and releasing a channel each for the answer; and every frame, if it is all that
-/// comes, one for its place among the streams that are polled.
+/// A grant, with the request, the pass, and the release. Measured: 9.1. The pass takes a copy of
+/// the token's two vectors to repeat it from, another to encode it, and one where it is decoded;
+/// asking and releasing a channel each for the answer; and every frame, if it is all that comes,
+/// one for the place of its stream among those that are polled.
 const GRANT_MAX: f64 = 11.0;
 /// What one node hears of a rumor, a third of what it takes in all. Measured: 4.6. Its name as text
 /// for the application, its place among what is retained, the life of its origin on the wire, and
