@@ -170,7 +170,7 @@ impl Group {
             // What was sent again is not timed: which copy is acknowledged, nobody knows (Karn's
             // algorithm). Then one message at a time: the first that is sent from now on.
             if let Some(sent) = self.window.sent(received) {
-                progress.patience.measure(cx.now().since(sent));
+                progress.patience.measure(sent, cx.now());
             }
             progress.timed = self.window.last() + 1;
         }
