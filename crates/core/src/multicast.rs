@@ -7,6 +7,7 @@
 mod group;
 mod history;
 mod leaving;
+mod patience;
 mod receipts;
 mod repair;
 mod stream;

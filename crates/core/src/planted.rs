@@ -51,6 +51,8 @@ bugs! {
     AnswersIdleFrames,
     /// Multicast, losses: what is not acknowledged is not sent again.
     NeverResends,
+    /// Multicast, losses: what was sent again in vain is not sent once more.
+    RepeatsOnce,
     /// Multicast, losses (T10): what is sent again gets a new sequence.
     ResendsAnew,
     /// Multicast, windows: what is delivered here is not kept for those who lack it.

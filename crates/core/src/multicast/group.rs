@@ -108,7 +108,7 @@ impl Group {
             heard: 0,
             replies: 0,
             flush_armed: false,
-            repair: Repair::new(n, now),
+            repair: Repair::new(n, config.repeat, now),
             departures: vec![None; n],
             announcements: 0,
             position: 0,
@@ -372,7 +372,6 @@ impl Group {
             // The sender does not know that it is here.
             Outcome::Duplicate => self.owe_reply(from, cx),
             Outcome::Early => {
-                self.expect_more(cx);
                 if cx.has(Bug::HeaderIsReceipt) {
                     self.advertised[from] = sequence;
                 }
@@ -423,9 +422,6 @@ impl Group {
         }
         self.receipts.raise(from, from, after);
         self.merge(from, received, cx);
-        if self.streams[from].has_gap() {
-            self.expect_more(cx);
-        }
         true
     }
 

@@ -4,18 +4,17 @@
 use super::{
     Body, Cx, Timer,
     group::{Group, bit},
+    patience::Patience,
     stream::Stream,
     window::pieces,
 };
 use crate::{id::NodeId, planted::Bug, tally::Tally, time::Time};
 use alloc::{vec, vec::Vec};
+use core::time::Duration;
 
 /// How many messages, and how many bytes, are sent again at once to one member.
 const RESEND_MESSAGES_MAX: usize = 256;
 const RESEND_BYTES_MAX: usize = 256 << 10;
-
-/// How often the wait for an acknowledgement doubles while there is no progress.
-const DOUBLINGS_MAX: u32 = 4;
 
 /// When to send again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,20 +30,38 @@ pub(super) struct Repair {
 /// How a member gets on with the own messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Progress {
-    /// How long it has for its next acknowledgement.
+    /// How long it has for an acknowledgement,
+    patience: Patience,
+    /// and until when for the next one.
     until: Time,
-    /// How often that was in vain.
-    doublings: u32,
     /// What is sent to it again as soon as it has acknowledged everything before: from here
     next: u64,
-    /// to there, both included.
+    /// to there, both included;
     target: u64,
+    /// at most so many messages at once.
+    part: usize,
+    /// The acknowledgement of this message is the next that is measured.
+    timed: u64,
+}
+
+impl Progress {
+    /// It is to get these again, so many at once.
+    fn plan(&mut self, next: u64, target: u64, part: usize) {
+        (self.next, self.target, self.part) = (next, target, part);
+    }
+
+    /// Whether a part of what was surely lost is under way to it.
+    fn is_busy(&self, now: Time) -> bool {
+        self.part == RESEND_MESSAGES_MAX && self.next <= self.target && now < self.until
+    }
 }
 
 impl Repair {
-    pub(super) fn new(members: usize, now: Time) -> Self {
+    pub(super) fn new(members: usize, repeat: Duration, now: Time) -> Self {
+        let patience = Patience::new(repeat);
+        let progress = Progress { patience, until: now, next: 1, target: 0, part: 0, timed: 1 };
         Self {
-            peers: vec![Progress { until: now, doublings: 0, next: 1, target: 0 }; members],
+            peers: vec![progress; members],
             told: now,
             resent: Tally::default(),
             heartbeat_armed: false,
@@ -58,17 +75,6 @@ impl Group {
         if !self.repair.heartbeat_armed && self.is_unsettled() {
             self.repair.heartbeat_armed = true;
             cx.set_timer(Timer::Heartbeat, self.config.heartbeat);
-        }
-    }
-
-    /// Something is missing: if it is still missing after a while, this node asks for it.
-    pub(super) fn expect_more(&mut self, cx: &mut Cx<'_>) {
-        if !self.repair.want_armed {
-            self.repair.want_armed = true;
-            for stream in &mut self.streams {
-                stream.begin_interval();
-            }
-            cx.set_timer(Timer::Want, self.config.repeat);
         }
     }
 
@@ -89,24 +95,31 @@ impl Group {
 
     pub(super) fn on_want_timer(&mut self, cx: &mut Cx<'_>) {
         self.repair.want_armed = false;
-        if !self.phase.takes_part() || !self.streams.iter().any(Stream::has_gap) {
-            return;
+        if self.phase.takes_part() {
+            self.ask_for_holes(cx);
         }
-        for member in 0..self.members.len() {
-            let stalled = self.streams[member].begin_interval();
-            self.ask(member, stalled, cx);
-        }
-        self.repair.want_armed = true;
-        cx.set_timer(Timer::Want, self.config.repeat);
     }
 
-    /// The batch boundary: asks for what something later has overtaken.
+    /// The batch boundary, and again after each interval: asks for what something later has
+    /// overtaken.
     pub(super) fn ask_for_holes(&mut self, cx: &mut Cx<'_>) {
         for member in 0..self.members.len() {
             if self.streams[member].has_hole() {
-                self.expect_more(cx);
-                self.ask(member, false, cx);
+                self.begin_interval(cx);
+                for (from, to) in self.streams[member].holes() {
+                    cx.send(self.members[member], self.message(Body::Want { from, to }));
+                }
             }
+        }
+    }
+
+    /// What is still missing after it may be asked for again.
+    fn begin_interval(&mut self, cx: &mut Cx<'_>) {
+        if !core::mem::replace(&mut self.repair.want_armed, true) {
+            for stream in &mut self.streams {
+                stream.begin_interval();
+            }
+            cx.set_timer(Timer::Want, self.config.repeat);
         }
     }
 
@@ -119,9 +132,9 @@ impl Group {
             // Whatever was under way is lost.
             let first = self.receipts.of(member, self.me) + 1;
             let progress = &mut self.repair.peers[member];
-            (progress.next, progress.target) = (first, self.window.last());
-            progress.doublings = 0;
-            progress.until = cx.now() + self.config.repeat;
+            progress.plan(first, self.window.last(), RESEND_MESSAGES_MAX);
+            progress.patience.regain();
+            progress.until = cx.now() + progress.patience.span();
             self.resend_next(member, cx);
             cx.send(peer, self.message(self.clock_body()));
         }
@@ -135,31 +148,42 @@ impl Group {
         if self.has_left(from) {
             return true;
         }
-        let progress = &self.repair.peers[from];
-        let busy = progress.next <= progress.target && cx.now() < progress.until;
-        if !busy {
-            let next = self.resend(from, first, to, cx);
+        let progress = &mut self.repair.peers[from];
+        if !progress.is_busy(cx.now()) {
+            let next = self.resend(from, first, to, RESEND_MESSAGES_MAX, cx);
             if next <= to {
-                let progress = &mut self.repair.peers[from];
-                (progress.next, progress.target) = (next, to);
+                self.repair.peers[from].plan(next, to, RESEND_MESSAGES_MAX);
             }
         } else if first >= progress.next {
-            let progress = &mut self.repair.peers[from];
             progress.target = progress.target.max(to);
         }
         self.owe_reply(from, cx);
         true
     }
 
-    /// A member has acknowledged own messages: it has time for more, and gets what is next.
+    /// A member has acknowledged own messages: it has time for more.
     pub(super) fn on_acknowledged(&mut self, member: usize, cx: &mut Cx<'_>) {
+        let received = self.receipts.of(member, self.me);
+        let left = self.has_left(member);
         let progress = &mut self.repair.peers[member];
-        progress.until = cx.now() + self.config.repeat;
-        progress.doublings = 0;
-        if progress.next <= progress.target
-            && progress.next <= self.receipts.of(member, self.me) + 1
-            && !self.has_left(member)
-        {
+        if received >= progress.timed {
+            // What was sent again is not timed: which copy is acknowledged, nobody knows (Karn's
+            // algorithm). Then one message at a time: the first that is sent from now on.
+            if let Some(sent) = self.window.sent(received) {
+                progress.patience.measure(sent, cx.now());
+            }
+            progress.timed = self.window.last() + 1;
+        }
+        progress.patience.regain();
+        progress.until = cx.now() + progress.patience.span();
+        if progress.next > progress.target || left {
+            return;
+        }
+        if received >= progress.next {
+            // More than was sent again: so it was not lost, but late, and so is the rest.
+            progress.target = 0;
+        } else if received + 1 == progress.next {
+            progress.part = RESEND_MESSAGES_MAX.min(2 * progress.part);
             self.resend_next(member, cx);
         }
     }
@@ -172,19 +196,22 @@ impl Group {
         (open && self.phase.takes_part()) || self.has_news_of_departures()
     }
 
-    /// Sends again what `member` should have acknowledged long ago.
+    /// Sends again the oldest of what `member` should have acknowledged long ago. Only one: if no
+    /// message was lost, but an acknowledgement, or neither and all is just slow, one is enough to
+    /// be told. The others follow once this one is what it lacked.
     fn resend_overdue(&mut self, member: usize, cx: &mut Cx<'_>) {
-        let (now, repeat) = (cx.now(), self.config.repeat);
+        let now = cx.now();
         let first = self.receipts.of(member, self.me) + 1;
-        let progress = &self.repair.peers[member];
-        let target = self.window.sent_until(now, repeat);
-        if first > target || now < progress.until || self.has_left(member) {
+        let progress = &mut self.repair.peers[member];
+        let target = self.window.sent_until(now, progress.patience.span());
+        let over = cx.has(Bug::RepeatsOnce) && progress.next > first;
+        if first > target || now < progress.until || over || self.has_left(member) {
             return;
         }
         let progress = &mut self.repair.peers[member];
-        (progress.next, progress.target) = (first, target);
-        progress.until = now + repeat * (1 << progress.doublings);
-        progress.doublings = DOUBLINGS_MAX.min(progress.doublings + 1);
+        progress.plan(first, target, 1);
+        progress.until = now + progress.patience.span();
+        progress.patience.lose();
         if cx.has(Bug::ResendsAnew) {
             let payload =
                 self.window.range(first, target).next().map(|(_, own)| own.payload.clone());
@@ -199,16 +226,24 @@ impl Group {
     fn resend_next(&mut self, member: usize, cx: &mut Cx<'_>) {
         let first = self.receipts.of(member, self.me) + 1;
         let progress = &self.repair.peers[member];
-        let next = self.resend(member, progress.next.max(first), progress.target, cx);
+        let (first, last, part) = (progress.next.max(first), progress.target, progress.part);
+        let next = self.resend(member, first, last, part, cx);
         self.repair.peers[member].next = next;
     }
 
-    /// Sends own messages again to one member, the oldest first and boundedly many. Returns the
-    /// sequence after the last one.
-    fn resend(&mut self, member: usize, first: u64, last: u64, cx: &mut Cx<'_>) -> u64 {
+    /// Sends own messages again to one member, the oldest first and no more than a `part`. Returns
+    /// the sequence after the last one.
+    fn resend(
+        &mut self,
+        member: usize,
+        first: u64,
+        last: u64,
+        part: usize,
+        cx: &mut Cx<'_>,
+    ) -> u64 {
         let mut next = first;
         let mut bytes = 0;
-        let most = if cx.has(Bug::NeverResends) { 0 } else { RESEND_MESSAGES_MAX };
+        let most = if cx.has(Bug::NeverResends) { 0 } else { part };
         for (sequence, own) in self.window.range(first, last).take(most) {
             // One message may always go, whatever its size.
             if bytes > 0 && bytes + own.payload.len() > RESEND_BYTES_MAX {
@@ -221,13 +256,9 @@ impl Group {
                 cx.send(self.members[member], self.message(piece));
             }
         }
+        let timed = &mut self.repair.peers[member].timed;
+        *timed = next.max(*timed);
         next
-    }
-
-    fn ask(&mut self, member: usize, tail: bool, cx: &mut Cx<'_>) {
-        for (from, to) in self.streams[member].holes(tail) {
-            cx.send(self.members[member], self.message(Body::Want { from, to }));
-        }
     }
 
     /// The frame that the head waits for may be lost, and its sender may have no reason to repeat

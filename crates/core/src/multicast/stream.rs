@@ -85,8 +85,6 @@ pub(super) struct Stream {
     told: u64,
     /// What lies up to here has been asked for in this interval.
     asked: u64,
-    /// Whether a piece of use has come in this interval.
-    moved: bool,
 }
 
 impl Stream {
@@ -202,7 +200,6 @@ impl Stream {
         }
         self.seen = self.seen.max(piece.sequence);
         if piece.count == 1 && piece.sequence == self.received + 1 {
-            self.moved = true;
             self.forget(piece.sequence);
             self.push(piece.time, piece.payload);
             self.drain();
@@ -216,10 +213,10 @@ impl Stream {
         if self.received > before { Outcome::Received } else { Outcome::Early }
     }
 
-    /// The ranges that are missing and were not asked for yet. Without `tail`, only what something
-    /// later has overtaken: on links that keep order it is lost, while the tail may be under way.
-    pub(super) fn holes(&mut self, tail: bool) -> Vec<(u64, u64)> {
-        let end = if tail { self.seen.max(self.told) } else { self.seen.saturating_sub(1) };
+    /// The ranges that are missing and were not asked for yet: what something later has overtaken.
+    /// On links that keep order it is lost, while the tail may be under way.
+    pub(super) fn holes(&mut self) -> Vec<(u64, u64)> {
+        let end = self.seen.saturating_sub(1);
         let mut next = self.received.max(self.asked) + 1;
         let mut holes = Vec::new();
         if next > end {
@@ -242,11 +239,9 @@ impl Stream {
         holes
     }
 
-    /// A new interval: what is still missing may be asked for again. True if nothing of use has
-    /// come in the last one.
-    pub(super) fn begin_interval(&mut self) -> bool {
+    /// A new interval: what is still missing may be asked for again.
+    pub(super) fn begin_interval(&mut self) {
         self.asked = self.received;
-        !core::mem::take(&mut self.moved)
     }
 
     fn keep(&mut self, piece: Piece, limits: &Limits) -> Outcome {
@@ -273,7 +268,6 @@ impl Stream {
             partial.missing -= 1;
             partial.bytes += bytes;
             self.early_bytes += bytes;
-            self.moved = true;
         }
         Outcome::Early
     }

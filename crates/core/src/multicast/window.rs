@@ -100,6 +100,11 @@ impl Window {
         self.first() - 1 + old as u64
     }
 
+    /// When a message was first sent, if it is still here.
+    pub(super) fn sent(&self, sequence: u64) -> Option<Time> {
+        self.range(sequence, sequence).next().map(|(_, own)| own.sent)
+    }
+
     /// The messages from `from` to `to` that are still here, with their sequences.
     pub(super) fn range(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &Own)> {
         let first = self.first();

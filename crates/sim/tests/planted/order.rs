@@ -16,6 +16,7 @@ crate::planted! {
     a_clock_that_stays_behind_is_found: ClockStaysBehind breaks "causal_order" within 400 seeds,
     answers_to_idle_frames_are_found: AnswersIdleFrames never_rests "Clock" within 400 seeds,
     losses_without_repair_are_found: NeverResends never_reaches "messages" within 400 seeds,
+    a_single_repetition_is_found: RepeatsOnce never_reaches "messages" within 400 seeds,
     a_new_number_for_an_old_message_is_found: ResendsAnew breaks "integrity" within 400 seeds,
     a_resend_buffer_emptied_early_is_found: ReleasesEarly never_reaches "messages" within 400 seeds,
     a_message_that_jumps_the_queue_is_found: OvertakesParked breaks "integrity" within 400 seeds,

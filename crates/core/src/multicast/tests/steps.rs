@@ -64,7 +64,7 @@ fn a_clock_that_overtakes_its_message_does_not_count() {
     let mut b = Hand::new(1, 3);
     b.hear(2, data(1, 5, "c"));
     // T1: p1 speaks of a message that is not here. It may be smaller than the one that is.
-    assert_eq!(b.hear(0, clock(9, 1, &[1, 0, 1])), [want()]);
+    assert_eq!(b.hear(0, clock(9, 1, &[1, 0, 1])), []);
     assert_eq!(b.status().position, 0);
     assert_eq!(b.status().clocks[0], (id(0), 0));
     assert_eq!(
