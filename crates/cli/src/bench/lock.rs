@@ -21,7 +21,7 @@ use bytes::Bytes;
 use history::{Grant, History, Measured};
 use roundelay::{LockName, Node};
 use serde::{Deserialize, Serialize};
-use std::{process::ExitCode, time::Duration};
+use std::{ops::RangeInclusive, process::ExitCode, time::Duration};
 use tokio::task::JoinSet;
 
 /// How long a client may keep the lock.
@@ -178,11 +178,17 @@ impl member::Work for Work {
             own.extend(grants??);
         }
         let mut cost = member.spent().since(before);
-        let (mut history, latest) = exchange(member, begin, &own).await?;
+        let (mut history, begins) = exchange(member, begin, &own).await?;
         // Until nobody wants it any more, since the last passes are for others.
         cost.lock_messages = member.spent().since(before).lock_messages;
-        // The same span for all, so that all find the same.
-        let counted = latest + nanos(self.warmup)..latest + nanos(self.span());
+        // As long as all wanted it. The same span for all, so that all find the same.
+        let counted = begins.end() + nanos(self.warmup)..begins.start() + nanos(self.span());
+        let seconds = counted.end.saturating_sub(counted.start) as f64 / 1e9;
+        let late = Duration::from_nanos(begins.end() - begins.start());
+        anyhow::ensure!(
+            counted.start < counted.end,
+            "the last node began {late:?} after the first: measure for longer, with --for"
+        );
         // Elsewhere: the node may share this thread, and this takes a while.
         let measure = move || (history.measure(&counted), history);
         let (measured, mut history) = tokio::task::spawn_blocking(measure).await?;
@@ -193,29 +199,28 @@ impl member::Work for Work {
             got: own.len() as u64,
             bad,
             hash: format!("{:016x}", history.hash()),
-            group: self.group(&history, &measured),
+            group: group(&history, &measured, seconds),
             cost,
             broken: history.broken,
         })
     }
 }
 
-impl Work {
-    fn group(&self, history: &History, measured: &Measured) -> Group {
-        let Measured { waits, handoffs, fairness } = measured;
-        Group {
-            grants: waits.len(),
-            all_grants: history.grants.len() as u64,
-            rate: waits.len() as f64 / self.duration.as_secs_f64(),
-            fairness: *fairness,
-            handoffs_pct: 100.0 * per(handoffs.len() as f64, waits.len() as f64),
-            p50us: micros(handoffs, 0.5),
-            p99us: micros(handoffs, 0.99),
-            p999us: micros(handoffs, 0.999),
-            wait_p50us: micros(waits, 0.5),
-            wait_p99us: micros(waits, 0.99),
-            wait_p999us: micros(waits, 0.999),
-        }
+/// What all see alike, of so many seconds.
+fn group(history: &History, measured: &Measured, seconds: f64) -> Group {
+    let Measured { waits, handoffs, fairness } = measured;
+    Group {
+        grants: waits.len(),
+        all_grants: history.grants.len() as u64,
+        rate: waits.len() as f64 / seconds,
+        fairness: *fairness,
+        handoffs_pct: 100.0 * per(handoffs.len() as f64, waits.len() as f64),
+        p50us: micros(handoffs, 0.5),
+        p99us: micros(handoffs, 0.99),
+        p999us: micros(handoffs, 0.999),
+        wait_p50us: micros(waits, 0.5),
+        wait_p99us: micros(waits, 0.99),
+        wait_p999us: micros(waits, 0.999),
     }
 }
 
@@ -248,12 +253,12 @@ async fn lock_until(
 }
 
 /// All tell all their grants, through the order: when it began and all grants in pieces, then an
-/// empty message. Returns everybody's grants, and when the last one began.
+/// empty message. Returns everybody's grants, and when the first and the last one began.
 async fn exchange(
     member: &mut Member,
     begin: u64,
     own: &[Grant],
-) -> anyhow::Result<(History, u64)> {
+) -> anyhow::Result<(History, RangeInclusive<u64>)> {
     let multicast = member.node.multicast();
     let first = Bytes::copy_from_slice(&begin.to_le_bytes());
     let pieces: Vec<Bytes> = own.chunks(GRANTS_PER_MESSAGE).map(history::encode).collect();
@@ -269,7 +274,7 @@ async fn exchange(
     let names = &member.names;
     let node = &member.node;
     let hear = async {
-        let (mut history, mut latest, mut done) = (History::default(), 0, 0);
+        let (mut history, mut begins, mut done) = (History::default(), begin..=begin, 0);
         while done < names.len() {
             let delivery = deliveries.next().await.context("the node has stopped")?;
             let sender = node.name_of(delivery.sender);
@@ -278,14 +283,15 @@ async fn exchange(
             match delivery.payload.as_ref() {
                 [] => done += 1,
                 bytes if bytes.len() == 8 => {
-                    let begin = bytes.try_into().expect("it has this length");
-                    latest = latest.max(u64::from_le_bytes(begin));
+                    let bytes = bytes.try_into().expect("it has this length");
+                    let begin = u64::from_le_bytes(bytes);
+                    begins = begin.min(*begins.start())..=begin.max(*begins.end());
                 }
                 grants => history.add(index, history::decode(grants)?),
             }
             progress.add();
         }
-        Ok((history, latest))
+        Ok((history, begins))
     };
     let ((), heard) = tokio::try_join!(tell, hear)?;
     Ok(heard)
@@ -359,9 +365,8 @@ mod tests {
         let grant = Grant { fence: 1, client: 0, asked: 1, granted: 2, released: 3 };
         history.add(0, vec![grant]);
         let measured = history.measure(&(0..10));
-        let times = Duration::from_secs(1);
-        let work = Work { clients: 1, hold: times, warmup: times, duration: times };
-        let (group, cost, hash) = (work.group(&history, &measured), Cost::default(), "0".into());
+        let group = group(&history, &measured, 1.0);
+        let (cost, hash) = (Cost::default(), "0".into());
         Figures { id, got: 1, bad: 0, hash, group, cost, broken: Vec::new() }
     }
 
