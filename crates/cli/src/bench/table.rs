@@ -1,5 +1,6 @@
 //! A small table for people.
 
+use crate::output::grouped;
 use std::fmt::Write as _;
 
 /// Rows of a label and some cells; the cells of a column end at the same place.
@@ -68,15 +69,7 @@ pub(super) fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.2}");
     }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    grouped(value.round() as u64)
 }
 
 #[cfg(test)]

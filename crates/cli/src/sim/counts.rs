@@ -1,5 +1,6 @@
 //! What runs did, in numbers.
 
+use crate::output::grouped;
 use roundelay_sim::{Fault, fault::Tally, goal::Counts};
 use serde::{Serialize, Serializer};
 
@@ -58,28 +59,9 @@ pub(super) fn text(counts: &[Count]) -> String {
     if texts.is_empty() { "none".into() } else { texts.join(", ") }
 }
 
-/// A number with its digits in groups of three.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_in_groups() {
-        let all = [0, 12, 123, 1_234, 123_456, 1_234_567].map(grouped);
-        assert_eq!(all, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
-    }
 
     #[test]
     fn only_what_happened_is_told() {

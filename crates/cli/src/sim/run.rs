@@ -96,7 +96,7 @@ fn tell(report: &Report, format: Format, out: &mut Stdout) {
     out.line("");
     out.line("everything held");
     out.line(&format!("  hash       {hash:016x}"));
-    out.line(&format!("  simulated  {} steps in {time:.1?}", counts::grouped(*steps)));
+    out.line(&format!("  simulated  {} steps in {time:.1?}", crate::output::grouped(*steps)));
     out.line(&format!("  healed     {healing:.1?} after the storm and all work"));
     out.line(&format!("  done       {}", counts::text(&counts::table(counts))));
     out.line(&format!("  faults     {}", counts::text(&counts::thrown(faults))));

@@ -5,10 +5,13 @@ mod totals;
 
 use super::{
     Case, INTERRUPTED, Stdout, Stop,
-    counts::{self, Numbers, grouped},
+    counts::{self, Numbers},
     failure,
 };
-use crate::args::{Format, sim::Sweep};
+use crate::{
+    args::{Format, sim::Sweep},
+    output::grouped,
+};
 use progress::Progress;
 use roundelay_core::node::Node;
 use roundelay_sim::{

@@ -44,7 +44,7 @@ impl Progress {
     pub(super) fn show(&self, done: u64) {
         let rate = super::per_second(done, self.since.elapsed());
         self.bar.set_position(done);
-        self.bar.set_message(super::grouped(rate));
+        self.bar.set_message(crate::output::grouped(rate));
         let now = Instant::now();
         if self.line_at.get().is_some_and(|at| at <= now) {
             self.line_at.set(Some(now + LINE_EVERY));
