@@ -171,8 +171,10 @@ impl Driver {
                 Poll::Pending if self.hand_over() => step_back().await,
                 // No input waits: the batch ends here.
                 Poll::Pending => {
+                    let fires = self.timers.has_boundary();
                     self.end_batch();
-                    if !self.timers.has_boundary() {
+                    // What fired may have made room for what was not looked at.
+                    if !fires {
                         self.arm();
                         self.sleep().await;
                     }
