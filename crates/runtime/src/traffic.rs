@@ -62,11 +62,11 @@ enum Kind {
 const KINDS: usize = Kind::GossipControl as usize + 1;
 
 impl Counters {
-    /// The driver has sent this message to one more peer.
-    pub(crate) fn count(&self, message: &Message) {
+    /// The driver has sent this message to so many peers.
+    pub(crate) fn count(&self, message: &Message, recipients: u64) {
         let counter = &self.0[kind(message) as usize];
-        // Only one thread writes: a plain increment.
-        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        // Only one thread writes: a plain addition.
+        counter.store(counter.load(Ordering::Relaxed) + recipients, Ordering::Relaxed);
     }
 
     /// What has been counted.

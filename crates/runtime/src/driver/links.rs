@@ -123,6 +123,7 @@ impl Links {
     pub(crate) fn send(&mut self, to: &[NodeId], message: &Message) {
         let class = class(message);
         let mut encoded = None;
+        let mut recipients = 0;
         for id in to {
             let Some(out) = self.peers.get_mut(id).and_then(|peer| peer.out.as_mut()) else {
                 self.dropped += 1;
@@ -137,8 +138,9 @@ impl Links {
                 self.unflushed.push(*id);
             }
             out.add(class, range);
-            self.traffic.count(message);
+            recipients += 1;
         }
+        self.traffic.count(message, recipients);
     }
 
     /// Lets the links take what was sent since the last time.

@@ -9,14 +9,12 @@ use super::{
 };
 use crate::wire::{self, FRAME_BYTES_MAX, Hello, VERSION, Welcome, v1};
 use futures_core::Stream;
-use futures_util::task::AtomicWaker;
 use hyper::server::conn::http2::Builder;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use std::{
-    future::poll_fn,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -118,25 +116,6 @@ struct Stage {
     ended: Notify,
 }
 
-/// Says that a connection is to end.
-#[derive(Debug, Default)]
-struct Over {
-    set: AtomicBool,
-    connection: AtomicWaker,
-}
-
-impl Over {
-    fn set(&self) {
-        self.set.store(true, Ordering::Release);
-        self.connection.wake();
-    }
-
-    fn is_set(&self, cx: &Context<'_>) -> bool {
-        self.connection.register(cx.waker());
-        self.set.load(Ordering::Acquire)
-    }
-}
-
 /// What a connection is served with.
 #[derive(Debug)]
 struct Call {
@@ -168,9 +147,8 @@ async fn serve(io: Lingering, call: Call, mut closing: watch::Receiver<()>) {
     let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     // On a task of its own, so that a frame that arrives wakes nothing but the connection.
-    let over = Arc::new(Over::default());
-    let watch = tokio::spawn({
-        let (stage, over) = (Arc::clone(&stage), Arc::clone(&over));
+    let mut over = tokio::spawn({
+        let stage = Arc::clone(&stage);
         async move {
             let silent = async {
                 sleep(HANDSHAKE).await;
@@ -183,17 +161,13 @@ async fn serve(io: Lingering, call: Call, mut closing: watch::Receiver<()>) {
                 () = stage.ended.notified() => {}
                 _ = closing.changed() => {}
             }
-            over.set();
         }
     });
-    let finished = poll_fn(|cx| {
-        if over.is_set(cx) {
-            return Poll::Ready(None);
-        }
-        connection.as_mut().poll(cx).map(Some)
-    })
-    .await;
-    watch.abort();
+    let finished = tokio::select! {
+        finished = &mut connection => Some(finished),
+        _ = &mut over => None,
+    };
+    over.abort();
     match finished {
         Some(Ok(())) => {}
         Some(Err(error)) => {

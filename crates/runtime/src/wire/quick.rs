@@ -1,6 +1,6 @@
 //! The few kinds of messages that are nearly all of the traffic, without the generated structures
-//! in between: those cost 2,000 instructions for a message of 64 bytes, more than all the rest of
-//! its way through a node.
+//! in between: with those it took 1,800 instructions to encode a message of the lock, and 2,000 to
+//! decode it, a fifth of all that a hand-over takes.
 //!
 //! It is the same protobuf. What is unusual here (a message too large for the buffer, an unknown
 //! field, one that comes twice) is left to the generated code, and the tests hold one against the
