@@ -3,8 +3,9 @@
 //! * [`tokenring`]: mutual exclusion by a token on a logical ring, with fencing tokens.
 //! * [`gossip`]: rumors that reach every connected node exactly once.
 //! * [`multicast`]: one order of messages at all members, by Lamport clocks.
-//! * [`founding`] makes the group that lock and order stand on, [`detector`] watches the peers,
-//!   and [`node`] composes all of them into what a process runs.
+//! * [`founding`] makes the group that lock and order stand on, [`change`] lets its members agree on
+//!   who belongs to it from then on, [`detector`] watches the peers, and [`node`] composes all of
+//!   them into what a process runs.
 //!
 //! Everything here is a [`protocol::Protocol`]: a deterministic state machine that takes one input
 //! and returns a list of effects. There is no clock, no socket, no thread and no global randomness
@@ -15,6 +16,7 @@
 
 extern crate alloc;
 
+pub mod change;
 pub mod detector;
 pub mod founding;
 pub mod gossip;

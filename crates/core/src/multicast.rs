@@ -4,9 +4,10 @@
 //! delivered once nothing smaller can come and a majority has it. The rules (T1, T2, ...), what
 //! they guarantee and under which assumptions are in `docs/protocols/multicast.md`.
 
+mod cut;
 mod group;
 mod history;
-mod leaving;
+mod learning;
 mod patience;
 mod receipts;
 mod repair;
@@ -106,21 +107,78 @@ pub enum Body {
         /// to this one, both included.
         to: u64,
     },
-    /// "This member has left; its last message had this sequence, its clock is final, and so is
-    /// what it has received." Repeated until acknowledged; anyone who knows may say so.
-    Left {
-        /// Its position.
-        member: u16,
-        /// Its last sequence.
-        last: u64,
-        /// What it has received, per position, absolute: these receipts go on to count (T3).
-        received: Vec<u64>,
+    /// "Send me these messages of the cut", by a member that is wedged in this view, or ends it (T7).
+    Fetch {
+        /// The position of their sender.
+        sender: u16,
+        /// From this sequence
+        from: u64,
+        /// to this one, both included.
+        to: u64,
     },
-    /// "I know that this member has left."
-    LeftAck {
-        /// Its position.
-        member: u16,
+    /// One of them, or a piece of it.
+    Fetched {
+        /// The position of its sender.
+        sender: u16,
+        /// As in `Data`.
+        sequence: u64,
+        /// As in `Data`.
+        time: u64,
+        /// As in `Data`.
+        index: u32,
+        /// As in `Data`.
+        count: u32,
+        /// As in `Data`.
+        payload: Bytes,
     },
+    /// "Tell me the order from this position on", by who was not there. In no view.
+    Learn {
+        /// The first position that it lacks.
+        from: u64,
+    },
+    /// The answer: what is kept from there on, as far as one frame may go. In no view.
+    Lesson {
+        /// Without gaps, oldest first; the first may be later than asked for.
+        deliveries: Vec<Delivery>,
+        /// The last position that the sender has delivered.
+        position: u64,
+    },
+}
+
+/// What a wedged member has of the order (T7): frozen, the same for every ballot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Report {
+    /// Per position of the view: it has received everything up to this sequence.
+    pub received: Vec<u64>,
+    /// Its Lamport clock.
+    pub clock: u64,
+}
+
+/// Where the order of a view ends and that of the next begins (T6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Cut {
+    /// Per position of the view that ends: the last sequence that is in its order.
+    pub ends: Vec<u64>,
+    /// Per position of the view that ends: everybody who goes on had received all up to here.
+    pub stable: Vec<u64>,
+    /// Per position of the view that begins: the last sequence before its order.
+    pub begins: Vec<u64>,
+    /// No smaller than the time of any message before the cut.
+    pub clock: u64,
+    /// The base position: that of the last message before the cut.
+    pub position: u64,
+}
+
+/// Who holds what of a cut.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Holder {
+    /// Who.
+    pub node: NodeId,
+    /// Per position of the view that ends: it holds what is not stable up to this sequence.
+    pub received: Vec<u64>,
 }
 
 /// One line of the durable log (rule T9; nothing is appended in this version).
@@ -157,10 +215,35 @@ pub type Ticket = u64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
-    /// Use this view.
+    /// Use this view, which begins at this cut.
     Install {
         /// The view.
         view: View,
+        /// Where it begins.
+        cut: Cut,
+    },
+    /// Freeze: send, acknowledge, receive and deliver nothing more in this view (V2). Answered by
+    /// [`Multicast::report`].
+    Wedge,
+    /// Get the messages of this cut that are missing here. Answered by [`Event::Gathered`].
+    Gather {
+        /// The cut.
+        cut: Cut,
+        /// Who holds them.
+        holders: Vec<Holder>,
+    },
+    /// The view ends with this cut, whose messages have been gathered: deliver the rest of it.
+    Close {
+        /// The cut.
+        cut: Cut,
+    },
+    /// The view goes on without this life: keep what was delivered, and what was sent in vain.
+    Out,
+    /// Learn the order from these nodes, to join its group. Answered by [`Event::Learned`]; said
+    /// again when there are others.
+    Learn {
+        /// Members of the group that are up.
+        teachers: Vec<NodeId>,
     },
     /// Send a message, answered by [`Event::Sent`] or [`Event::Refused`].
     Send {
@@ -174,8 +257,8 @@ pub enum Command {
         /// How many: payloads, and [`DELIVERY_OVERHEAD`] for each.
         bytes: usize,
     },
-    /// Wait until everything sent from here is received everywhere, then leave, answered by
-    /// [`Event::LeaveDone`].
+    /// Take no more messages, and say when all that were taken have their places:
+    /// [`Event::Drained`].
     Leave,
 }
 
@@ -187,9 +270,11 @@ pub struct Delivery {
     pub position: u64,
     /// Its Lamport time.
     pub time: u64,
-    /// Who sent it.
+    /// Who sent it,
     pub sender: NodeId,
-    /// Counts the sender's messages, from 1.
+    /// and in which incarnation.
+    pub incarnation: u64,
+    /// Counts the messages of this incarnation, from 1.
     pub sequence: u64,
     /// What it says.
     pub payload: Bytes,
@@ -215,10 +300,19 @@ pub enum Event {
         /// Why.
         reason: Refusal,
     },
-    /// This member has left the order: its last clock counts as final.
-    MemberLeft(NodeId),
-    /// This node has left the order.
-    LeaveDone,
+    /// The messages of the cut are here.
+    Gathered,
+    /// What is kept of the order is here, or nearly.
+    Learned,
+    /// The order between these positions, both included, is not kept anywhere any more.
+    Missed {
+        /// The first
+        from: u64,
+        /// and the last of them.
+        to: u64,
+    },
+    /// This node is leaving, and all that it has sent has its place.
+    Drained,
 }
 
 /// Why a send was refused.
@@ -233,6 +327,8 @@ pub enum Refusal {
     WindowFull,
     /// This node is leaving.
     Leaving,
+    /// It may or may not be in the order: that part of it was missed here (T8).
+    Unknown,
 }
 
 /// What people may look at.
@@ -253,8 +349,6 @@ pub struct Status {
     pub waiting_for: Option<(NodeId, Time)>,
     /// Per member: the counted clock.
     pub clocks: Vec<(NodeId, u64)>,
-    /// The members that have left.
-    pub left: Vec<NodeId>,
     /// Messages that were sent again.
     pub resent: u64,
     /// How many messages were ignored because nothing sensible could have sent them.

@@ -7,23 +7,26 @@
 //! the requests). In [`Mode::Circulate`] the token of the default lock goes round the ring for
 //! ever (Le Lann 1977).
 //!
-//! *Guarantees, in a fixed view:* at most one token per lock, under loss, duplication, delay and
-//! reordering of any message; fences that grow with every grant; a member that wants the lock gets
-//! it after at most one turn of each other member, once its request has arrived.
-//! *Not in this version:* a member that dies takes the tokens that it has with it.
+//! *Guarantees:* at most one token per lock and view, under loss, duplication, delay and reordering
+//! of any message; fences that grow with every grant; a member that wants the lock gets it after at
+//! most one turn of each other member, once its request has arrived. A token that is lost with a
+//! member is made anew in the next view, and granted there only when no guard of the lost one can be
+//! valid any more, as long as clocks run at nearly the same rate (§4).
 
 mod acks;
-mod leave;
+mod guards;
+mod lease;
 mod links;
 mod lock;
 mod machine;
+mod placement;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 pub use machine::TokenRing;
 
-use crate::{id::NodeId, view::View};
+use crate::{id::NodeId, time::Time, view::View};
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
@@ -83,6 +86,9 @@ pub struct Token {
     pub wanted: Vec<u64>,
     /// Per position: the number of the newest request that has had its turn.
     pub served: Vec<u64>,
+    /// It may not be granted before the embargo of its holder is over: an earlier one was lost, or
+    /// may have been. The first grant clears it.
+    pub fresh: bool,
 }
 
 /// What the members of the ring say to each other, all within one view.
@@ -147,42 +153,85 @@ pub enum Body {
         /// The number of the question.
         number: u64,
     },
-    /// "Has this lock's token ever been with you?", by a home that has taken over from one that left.
-    Ask {
-        /// Which lock.
-        lock: LockName,
-        /// Counts the rounds of questions of the asker.
-        round: u64,
+    /// "By my clock it is now `stamp`; the newest stamp of yours that has come is `echo`": what the
+    /// lease is made of (§4, rule 1). Nobody says so after its own promise.
+    Stamp {
+        /// Nanoseconds on the sender's clock.
+        stamp: u64,
+        /// Nanoseconds on the receiver's clock; 0 if none has come in this view.
+        echo: u64,
+        /// Whether the sender needs the echo of this one at once.
+        answer: bool,
     },
-    /// The answer.
-    Answer {
-        /// Which lock.
-        lock: LockName,
-        /// That of the question.
-        round: u64,
-        /// Whether the token has ever been there.
-        known: bool,
-    },
-    /// "I am leaving: pass me nothing more." Repeated until acknowledged.
-    Leaving,
-    /// "I shall pass you nothing more; my last pass to you had this number."
-    LeavingAck {
-        /// The number; 0 if there never was one.
-        last_pass: u64,
-    },
-    /// "This member has left the ring, and has received these passes." Repeated until
-    /// acknowledged; anyone who knows may say so.
-    Left {
-        /// Its position.
-        member: u16,
-        /// Per position, the passes that it has received from there, for ever.
-        received: Vec<Received>,
-    },
-    /// "I know that this member has left."
-    LeftAck {
-        /// Its position.
-        member: u16,
-    },
+}
+
+/// What a wedged member knows (H1): frozen, the same for every ballot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Report {
+    /// The tokens that are here.
+    pub held: Vec<Known>,
+    /// Passes that are not acknowledged.
+    pub sent: Vec<Sent>,
+    /// Per position: the passes that have arrived from there.
+    pub received: Vec<Received>,
+    /// The locks that exist, of those whose home is here (H2).
+    pub home: Vec<LockName>,
+    /// The locks on which a client here has a guard that is not lost.
+    pub guards: Vec<LockName>,
+}
+
+/// What goes on of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Known {
+    /// Which lock.
+    pub lock: LockName,
+    /// The sequence of its last grant in this view.
+    pub sequence: u64,
+    /// How many hops it has made, if it circulates.
+    pub hops: u64,
+    /// Whether it has not been granted since it was made anew.
+    pub fresh: bool,
+}
+
+/// A pass that is not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Sent {
+    /// The position of the receiver.
+    pub to: u16,
+    /// Its number.
+    pub number: u64,
+    /// Its token, as it was sent.
+    pub token: Known,
+}
+
+/// Where the tokens are at the beginning of a view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Placement {
+    /// All tokens that exist, by the name of their lock.
+    pub tokens: Vec<Placed>,
+    /// A life of the view before is lost: everybody sets the embargo (§4, rule 4).
+    pub lost: bool,
+    /// Whether a token that is created on demand in this view is fresh (H2): a life that may have
+    /// had it was lost in this change or an earlier one.
+    pub unknown_fresh: bool,
+}
+
+/// Where a token is at the beginning of a view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Placed {
+    /// Which lock.
+    pub lock: LockName,
+    /// The position of the member that has it, in the new view.
+    pub at: u16,
+    /// How many hops it has made, if it circulates.
+    pub hops: u64,
+    /// Whether it is made anew, and waits for the embargo.
+    pub fresh: bool,
 }
 
 /// The passes that have arrived over one link.
@@ -205,6 +254,10 @@ pub enum Timer {
     Repeat,
     /// The circulating token has rested here long enough.
     Hold,
+    /// The lease ends now, if it was not renewed.
+    Lease,
+    /// The embargo is over.
+    Embargo,
 }
 
 /// Which wait: chosen by the application, unique in its life.
@@ -214,13 +267,23 @@ pub type Ticket = u64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
-    /// Use this view, of which the member at position `founder` is the founder.
+    /// Use this view, with the tokens where they are placed. The first of a life may only be that
+    /// of its founding or of its joining.
     Install {
         /// The view.
         view: View,
-        /// The position of its founder.
-        founder: usize,
+        /// Where the tokens are.
+        placement: Placement,
+        /// Whether this life was not a member of the view before.
+        joins: bool,
     },
+    /// Freeze: grant, pass, accept and echo nothing more in this view (V2, H6). Answered by
+    /// [`TokenRing::report`].
+    Wedge,
+    /// The group goes on without this life: all guards are lost (H7).
+    Out,
+    /// A heartbeat is due: stamps go with it.
+    Beat,
     /// Get the lock, answered by [`Event::Granted`] or [`Event::Refused`].
     Lock {
         /// Which lock.
@@ -237,7 +300,7 @@ pub enum Command {
         /// Which wait.
         ticket: Ticket,
     },
-    /// Hand everything over and leave the ring, answered by [`Event::LeaveDone`].
+    /// Dismiss all clients and take no more: the member leaves with the next view.
     Leave,
 }
 
@@ -293,10 +356,34 @@ pub enum Event {
     },
     /// The lock waits for this member, which is not reached.
     WaitingFor(NodeId),
-    /// This member has left the ring, which closes around it.
-    MemberLeft(NodeId),
-    /// This node has left the ring: everything is handed over.
-    LeaveDone,
+    /// The guard is not valid any more, whatever its client does.
+    Lost {
+        /// Which lock.
+        lock: LockName,
+        /// Which wait.
+        ticket: Ticket,
+        /// Its fencing token.
+        fence: u64,
+        /// Why.
+        reason: Loss,
+    },
+    /// The token of this lock was lost and is made anew here.
+    Regenerated {
+        /// Which lock.
+        lock: LockName,
+    },
+}
+
+/// Why a guard is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Loss {
+    /// The lease has ended: this node has not heard a quorum for so long.
+    LeaseEnded,
+    /// The group goes on without this node.
+    Excluded,
+    /// The token was placed elsewhere in a new view.
+    Elsewhere,
 }
 
 /// Why a wait ended without a grant.
@@ -328,8 +415,10 @@ pub struct Status {
     pub unacknowledged: usize,
     /// A member without which the lock stands still, if there is one.
     pub waiting_for: Option<NodeId>,
-    /// The members that have left.
-    pub left: Vec<NodeId>,
+    /// Until when grants here are valid, on the clock of this node.
+    pub lease_until: Time,
+    /// Until when fresh tokens are not granted here.
+    pub embargo_until: Time,
     /// How many messages were ignored because nothing sensible could have sent them.
     pub ignored: u64,
 }

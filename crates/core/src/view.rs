@@ -1,14 +1,16 @@
 //! Views: numbered, agreed lists of members, on which the lock and the order stand.
 //!
-//! In this version a group has one view, number 1, founded in memory (see [`crate::founding`]).
-//! Every message of the lock and the order carries the number of its view all the same, and every
-//! member the incarnation that it was admitted with.
+//! View 1 is founded (see [`crate::founding`]); each later one is decided by a quorum of the members
+//! of the one before (see [`crate::change`]). Every message of the lock and the order carries the
+//! number of its view, and every member the incarnation that it was admitted with.
 
 use crate::{
     id::{Life, Name, NodeId},
-    tokenring::Mode,
+    multicast::Cut,
+    tokenring::{Mode, Placement},
 };
 use alloc::{sync::Arc, vec::Vec};
+use core::time::Duration;
 
 /// The most members that a view may have.
 pub const MEMBERS_MAX: usize = 64;
@@ -39,17 +41,48 @@ pub struct View {
     pub ring: Arc<[u16]>,
     /// How the token of the default lock moves: decided with the view, the same at every member.
     pub mode: Mode,
+    /// How long the word of a quorum lets a member grant locks: decided with the first view.
+    pub lease: Duration,
+}
+
+/// Names one attempt to decide what follows a view: of two, the larger takes precedence (Paxos,
+/// Lamport 2001, "ballot number"). Whose it is tells equal rounds apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Ballot {
+    /// Counts the attempts, from 1.
+    pub round: u32,
+    /// The position of the coordinator in the view that ends.
+    pub by: u16,
+}
+
+/// What is decided about the end of a view: the next one, and all that goes on in it (V3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Value {
+    /// The next view.
+    pub view: View,
+    /// Where the order ends and begins.
+    pub order: Cut,
+    /// Where the tokens are.
+    pub lock: Placement,
+    /// Memories were lost: messages may be missing from the order (V5).
+    pub loss: bool,
 }
 
 /// What survives a restart of the process: promise, accepted value and installed view are one
-/// record, replaced at once (V1). In this version only the installed view of a founder exists.
+/// record, replaced at once (V1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Record {
-    /// The run of the founding walk that made the group.
-    pub run: u64,
-    /// The installed view.
-    pub view: View,
+    /// Which group: the run of the founding walk that made it.
+    pub cluster: u64,
+    /// What was decided last and is installed here.
+    pub installed: Value,
+    /// No smaller ballot about the end of the installed view is taken part in.
+    pub promised: Option<Ballot>,
+    /// What was accepted last about the end of the installed view.
+    pub accepted: Option<(Ballot, Value)>,
 }
 
 impl View {
@@ -71,6 +104,18 @@ impl View {
     /// How many members are a strict majority: ⌊n/2⌋ + 1 (T3).
     pub fn majority(&self) -> usize {
         self.len() / 2 + 1
+    }
+
+    /// Whether the members at these positions, a bit for each, decide what follows this view: more
+    /// than half, or half with the first member (the tie rule, for view changes and leases only).
+    pub fn is_quorum(&self, positions: u64) -> bool {
+        let twice = 2 * positions.count_ones() as usize;
+        twice > self.len() || (twice == self.len() && positions & 1 == 1)
+    }
+
+    /// The position of this life, if it is a member.
+    pub fn position_of(&self, id: NodeId, life: Life) -> Option<usize> {
+        self.position(id).filter(|position| self.members[*position].life == life)
     }
 
     /// The position that follows `position` on the token's ring.
