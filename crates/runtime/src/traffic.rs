@@ -11,13 +11,15 @@ pub struct Traffic {
     pub detector: u64,
     /// Messages that found the group.
     pub founding: u64,
+    /// Messages of the view change, those with each heartbeat included.
+    pub change: u64,
     /// Everything of the lock: requests, passes, acknowledgements.
     pub lock: u64,
     /// Messages of the order, or pieces of them, those that were sent again included.
     pub order_data: u64,
     /// Clocks of the order, which are its acknowledgements.
     pub order_clocks: u64,
-    /// Of the order, what asks for something or speaks of members that have left.
+    /// Of the order, what asks for something, and what members and newcomers lack.
     pub order_control: u64,
     /// Copies of rumors, the records of their origins not included.
     pub rumors: u64,
@@ -32,6 +34,7 @@ impl Traffic {
         Self {
             detector: self.detector - before.detector,
             founding: self.founding - before.founding,
+            change: self.change - before.change,
             lock: self.lock - before.lock,
             order_data: self.order_data - before.order_data,
             order_clocks: self.order_clocks - before.order_clocks,
@@ -51,6 +54,7 @@ pub(crate) struct Counters([AtomicU64; KINDS]);
 enum Kind {
     Detector,
     Founding,
+    Change,
     Lock,
     OrderData,
     OrderClock,
@@ -75,6 +79,7 @@ impl Counters {
         Traffic {
             detector: sent(Kind::Detector),
             founding: sent(Kind::Founding),
+            change: sent(Kind::Change),
             lock: sent(Kind::Lock),
             order_data: sent(Kind::OrderData),
             order_clocks: sent(Kind::OrderClock),
@@ -89,6 +94,7 @@ fn kind(message: &Message) -> Kind {
     match message {
         Message::Detector(_) => Kind::Detector,
         Message::Founding(_) => Kind::Founding,
+        Message::Change(_) => Kind::Change,
         Message::Lock(_) => Kind::Lock,
         Message::Order(message) => match &message.body {
             multicast::Body::Data { .. } => Kind::OrderData,
