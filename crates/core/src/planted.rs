@@ -146,10 +146,29 @@ bugs! {
     /// Founding, rule 6: lock and order hear of a link before the peer says that it is active.
     LinkBeforeActive,
 
+    /// Views, V1: what was accepted is not kept, and a later ballot is not told of it.
+    AcceptedNotKept,
+    /// Views, V1: half of the members decide, whichever half it is.
+    HalfDecides,
+    /// Views, V3: a value that may have been decided is not proposed again, but made anew.
+    ProposesAnew,
+    /// Views, V3: a member that has not reported goes on.
+    KeepsUnreported,
+    /// Views, V4: newcomers may be more than the survivors.
+    NewcomersOutvote,
+    /// Views, V5: what members without memory report is taken for complete.
+    AmnesiaForgiven,
+    /// Views, V10: nobody goes on with a change whose coordinator is gone.
+    NobodyDrives,
+    /// Views, T7: a value is accepted without the messages of its cut.
+    AcceptsUngathered,
+
     /// Detector: a message that comes late over a closed link makes its sender up.
     UpWithoutLink,
     /// Detector: who has said goodbye is reported down when its link ends.
     GoodbyeForgotten,
+    /// Detector: who was stopped blames the others for its own silence.
+    BlamesOthers,
     /// Detector: a suspicion outlives the next message.
     SuspicionStays,
 }
