@@ -37,8 +37,6 @@ bugs! {
     NoMajority,
     /// Multicast, T3: half of the members are a majority.
     HalfIsMajority,
-    /// Multicast, T3: a majority of those that have not left is enough.
-    MajorityOfPresent,
     /// Multicast, T5: a message is acknowledged when its first piece is here, or only a later one.
     HeaderIsReceipt,
     /// Multicast, T2: what a vector says is added to what is known, as if it were a difference.
@@ -63,12 +61,32 @@ bugs! {
     DeliversUnread,
     /// Multicast, windows: a message goes before one that waits for its room.
     OvertakesParked,
-    /// Multicast, leaving (1): a member leaves before all have what it sent.
-    LeavesEarly,
-    /// Multicast, leaving (2): who has told its last receipts goes on receiving.
-    ReceivesFrozen,
-    /// Multicast, leaving: the clock of who has left is waited for.
-    WaitsForLeavers,
+    /// Multicast, V2: who is wedged goes on receiving and acknowledging.
+    WedgedReceives,
+    /// Multicast, V2: who is wedged goes on counting clocks and receipts, and delivers.
+    WedgedDelivers,
+    /// Multicast, V2: what is fetched for a cut counts as received in the reports to later ballots.
+    ReportGrows,
+    /// Multicast, T6: a view ends with what all have received, not with what anybody has.
+    CutIsLeast,
+    /// Multicast, T6: the clock begins anew with a view, while those heard before go on to count.
+    ClocksOutliveView,
+    /// Multicast, T6: a joiner goes on from its own position, not from the base of the view.
+    CountsForItself,
+    /// Multicast, T7: the messages of a cut are said to be here before they are.
+    GatheredEarly,
+    /// Multicast, T6: a view ends here without the rest of the cut being delivered.
+    ClosesUndelivered,
+    /// Multicast, T10: what is in the cut is sent again in the next view, under new sequences.
+    ResendsCut,
+    /// Multicast, T8: what a former life has sent is sent anew before its end is known here.
+    ResendsUnlearned,
+    /// Multicast, V4: a joiner takes part before it has what comes before the view.
+    SpeaksBehind,
+    /// Multicast, V4: a joiner learns what belongs to the view from others, and receives it too.
+    LearnsBeyondBase,
+    /// Multicast, leaving: a member says that all is done before what it sent has its place.
+    DrainsEarly,
     /// Gossip, streams: a rumor that is known is taken again.
     NoDeduplication,
     /// Gossip, streams: nobody gets the record of an origin.
