@@ -11,6 +11,7 @@ mod group;
 mod history;
 mod learning;
 mod log;
+mod machine;
 mod patience;
 mod receipts;
 mod repair;
@@ -31,6 +32,7 @@ use core::time::Duration;
 use group::Group;
 use learning::Learning;
 use log::Log;
+use machine::is_beyond_view;
 
 /// What a delivered message counts for in the unread bytes, beside its payload, in bytes. Who sends
 /// [`Command::Read`] counts the same.
@@ -418,7 +420,7 @@ impl Multicast {
     pub fn status(&self) -> Status {
         let log = self.log();
         let mut status = self.group.as_ref().map_or_else(|| log.status(), Group::status);
-        if let Some(learning) = &self.learning {
+        if let Some(learning) = self.learning.as_ref().filter(|learning| learning.is_needed()) {
             let me = log.is_paused().then_some((log.config.me, learning.since()));
             status.waiting_for = me.or_else(|| learning.waits_for());
         }
@@ -443,32 +445,9 @@ impl Protocol for Multicast {
     type Event = Event;
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
-        match input {
-            Input::Message { from, message } if message.is_for_laggards() => {
-                self.on_laggard(from, message, cx);
-            }
-            Input::Timer(Timer::Learn) => self.on_learn_timer(cx),
-            Input::Command(Command::Install { view, cut }) => self.on_install(&view, &cut, cx),
-            Input::Command(Command::Close { cut }) => self.on_close(&cut, cx),
-            Input::Command(Command::Out) => self.on_out(cx),
-            Input::Command(Command::Learn { teachers }) => self.on_learn(teachers, cx),
-            input => return self.in_view(input, cx),
+        if is_beyond_view(&input) {
+            return self.beyond_view(input, cx);
         }
-        if let Some(group) = &mut self.group {
-            group.settle(cx);
-        }
-    }
-}
-
-impl Message {
-    /// Whether it is said to or by somebody who lacks what others have delivered, or may have.
-    fn is_for_laggards(&self) -> bool {
-        matches!(self.body, Body::Fetch { .. } | Body::Learn { .. } | Body::Lesson { .. })
-    }
-}
-
-impl Multicast {
-    fn in_view(&mut self, input: InputOf<Self>, cx: &mut Cx<'_>) {
         let Some(group) = &mut self.group else { return self.between_views(input, cx) };
         match input {
             Input::Message { from, message } => group.on_message(from, message, cx),
@@ -488,133 +467,9 @@ impl Multicast {
             Input::Command(Command::Gather { cut, holders }) => group.on_gather(cut, holders, cx),
             Input::LinkUp(peer) => group.on_link_up(peer, cx),
             // Nothing is restored or appended in this version. A link that is down says nothing
-            // about the node behind it. The rest was taken before.
+            // about the node behind it. The rest is beyond the view.
             _ => return,
         }
         group.settle(cx);
-    }
-
-    fn between_views(&mut self, input: InputOf<Self>, cx: &mut Cx<'_>) {
-        let Some(log) = &mut self.log else { return };
-        match input {
-            Input::Command(Command::Send { ticket, payload }) => log.on_send(ticket, payload, cx),
-            Input::Command(Command::Read { bytes }) => {
-                log.on_read(bytes);
-                if let Some(learning) = &mut self.learning {
-                    learning.on_read(log, cx);
-                }
-            }
-            Input::Command(Command::Leave) => {
-                log.on_leave();
-                log.give_up(cx);
-            }
-            _ => {}
-        }
-    }
-
-    fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
-        let Some(log) = self.log.take() else { return };
-        let group = Group::new(log, view, cut, cx);
-        if group.behind {
-            let peers = group.audience.to_vec();
-            let teachers = self.learning.take().map(Learning::into_teachers);
-            let teachers = teachers.filter(|_| peers.is_empty()).unwrap_or(peers);
-            let mut learning = Learning::new(teachers, Some(cut.position), cx.now());
-            learning.begin(&group.log, cx);
-            self.learning = Some(learning);
-        } else {
-            self.end_learning(cx);
-        }
-        self.group = Some(group);
-    }
-
-    fn on_close(&mut self, cut: &Cut, cx: &mut Cx<'_>) {
-        let Some(group) = self.group.take() else { return };
-        self.log = Some(group.close(cut, cx));
-    }
-
-    fn on_out(&mut self, cx: &mut Cx<'_>) {
-        let Some(group) = self.group.take() else { return };
-        self.end_learning(cx);
-        let log = self.log.insert(group.part(cx));
-        if log.leaving {
-            log.give_up(cx);
-        }
-    }
-
-    fn on_learn(&mut self, teachers: Vec<NodeId>, cx: &mut Cx<'_>) {
-        // A member learns only what comes before its view.
-        let base = self.learning.as_ref().and_then(Learning::base);
-        if self.group.is_some() && base.is_none() {
-            return;
-        }
-        let mut learning = Learning::new(teachers, base, cx.now());
-        learning.begin(self.log(), cx);
-        self.learning = Some(learning);
-    }
-
-    fn on_learn_timer(&mut self, cx: &mut Cx<'_>) {
-        let Some(mut learning) = self.learning.take() else { return };
-        learning.on_timer(self.log_mut(), cx);
-        self.go_on_learning(learning, cx);
-    }
-
-    fn on_laggard(&mut self, from: NodeId, message: Message, cx: &mut Cx<'_>) {
-        let possible = match message.body {
-            Body::Fetch { sender, from: first, to } => {
-                self.on_fetch(from, message.view, usize::from(sender), (first, to), cx)
-            }
-            Body::Learn { from: first } => self.log().on_learn(from, first, cx),
-            Body::Lesson { deliveries, position } => self.on_lesson(from, deliveries, position, cx),
-            _ => true,
-        };
-        if !possible {
-            self.log_mut().ignored.add();
-        }
-    }
-
-    /// Who asks may be in the view that has ended here, or in this one.
-    fn on_fetch(
-        &mut self,
-        from: NodeId,
-        view: u64,
-        sender: usize,
-        range: (u64, u64),
-        cx: &mut Cx<'_>,
-    ) -> bool {
-        if let Some(group) = self.group.as_ref().filter(|group| group.view == view) {
-            return group.on_fetch(from, sender, range, cx);
-        }
-        let ended = self.log().ended.as_ref().filter(|ended| ended.view() == view);
-        ended.is_none_or(|ended| ended.on_fetch(from, sender, range, cx))
-    }
-
-    fn on_lesson(
-        &mut self,
-        from: NodeId,
-        deliveries: Vec<Delivery>,
-        position: u64,
-        cx: &mut Cx<'_>,
-    ) -> bool {
-        let Some(mut learning) = self.learning.take() else { return true };
-        let possible = learning.on_lesson(from, deliveries, position, self.log_mut(), cx);
-        self.go_on_learning(learning, cx);
-        possible
-    }
-
-    /// A joiner that has all that comes before its view takes part in it from now on.
-    fn go_on_learning(&mut self, learning: Learning, cx: &mut Cx<'_>) {
-        let complete = learning.is_complete(self.log());
-        self.learning = Some(learning);
-        if let Some(group) = self.group.as_mut().filter(|_| complete) {
-            group.on_learned(cx);
-            self.end_learning(cx);
-        }
-    }
-
-    fn end_learning(&mut self, cx: &mut Cx<'_>) {
-        if self.learning.take().is_some() {
-            cx.cancel_timer(Timer::Learn);
-        }
     }
 }

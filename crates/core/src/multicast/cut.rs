@@ -4,14 +4,14 @@ use super::{Cut, Report};
 use crate::{
     planted::Bug,
     protocol::{Context, Protocol},
-    view::View,
+    view::{Member, View},
 };
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 impl Cut {
     /// The cut of a view that begins at the beginning: view 1 of `members`.
     pub fn founding(members: usize) -> Self {
-        Self { begins: alloc::vec![0; members], ..Self::default() }
+        Self { begins: vec![0; members], ..Self::default() }
     }
 
     /// The cut between the view `old`, which began at `began`, and the view `next`.
@@ -41,7 +41,7 @@ impl Cut {
         } else {
             members.clone().map(most).collect()
         };
-        let begin = |member: &crate::view::Member| {
+        let inherited = |member: &Member| {
             let before = old.position(member.id);
             // An incarnation that is new has sent nothing (V7).
             let same = before.filter(|p| old.members[*p].incarnation == member.incarnation);
@@ -49,7 +49,7 @@ impl Cut {
         };
         let clocks = reports.iter().map(|(_, report)| report.clock);
         Self {
-            begins: next.members.iter().map(begin).collect(),
+            begins: next.members.iter().map(inherited).collect(),
             stable: members.map(least).collect(),
             clock: clocks.max().unwrap_or(0).max(began.clock),
             position: began.position

@@ -33,8 +33,10 @@ struct Asked {
     sender: usize,
     /// Up to this sequence.
     to: u64,
-    /// How many bytes have come since.
+    /// How many bytes have come since,
     bytes: usize,
+    /// and how large the largest message was.
+    largest: usize,
     since: Time,
 }
 
@@ -91,16 +93,13 @@ impl Group {
             progress: false,
             said: false,
         });
-        cx.set_timer(Timer::Fetch, self.log.config.repeat);
         self.fetch(cx);
+        if self.gathering.as_ref().is_some_and(|gathering| !gathering.said) {
+            cx.set_timer(Timer::Fetch, self.log.config.repeat);
+        }
     }
 
-    pub(super) fn on_fetched(
-        &mut self,
-        sender: usize,
-        piece: Piece,
-        cx: &mut Cx<'_>,
-    ) -> bool {
+    pub(super) fn on_fetched(&mut self, sender: usize, piece: Piece, cx: &mut Cx<'_>) -> bool {
         let Some(gathering) = &mut self.gathering else { return true };
         if sender >= gathering.streams.len() {
             return false;
@@ -118,7 +117,8 @@ impl Group {
         }
         gathering.progress |= stream.received() > before;
         let received = stream.received();
-        let largest = stream.range(before + 1, received).map(|(_, m)| m.payload.len()).max();
+        let new = stream.range(before + 1, received).map(|(_, message)| message.payload.len());
+        let largest = new.max().unwrap_or(0);
         if cx.has(Bug::ReportGrows)
             && let Some(report) = &mut self.frozen
         {
@@ -128,8 +128,9 @@ impl Group {
             return true;
         };
         asked.bytes += bytes;
+        asked.largest = asked.largest.max(largest);
         // All that was asked for is here, or as much of it as one answer may have: the next window.
-        let full = largest.is_some_and(|largest| asked.bytes + largest > PART_BYTES_MAX);
+        let full = received > before && asked.bytes + asked.largest > PART_BYTES_MAX;
         if received >= asked.to || full {
             self.fetch(cx);
         }
@@ -157,7 +158,7 @@ impl Group {
             let end = gathering.cut.ends[sender].min(has);
             let to = end.min(from + PART_MESSAGES_MAX as u64 - 1);
             let since = cx.now();
-            gathering.asked = Some(Asked { holder, sender, to, bytes: 0, since });
+            gathering.asked = Some(Asked { holder, sender, to, bytes: 0, largest: 0, since });
             let body = Body::Fetch { sender: sender as u16, from, to };
             cx.send(holder, self.message(body));
         }
@@ -169,7 +170,7 @@ impl Group {
     /// All of the cut is here. But who still learns what was before the view cannot deliver it yet.
     pub(super) fn say_gathered(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
-        let complete = gathering.lacks().is_none() && !self.behind;
+        let complete = gathering.lacks().is_none() && !self.standing.behind;
         if gathering.said || !(complete || cx.has(Bug::GatheredEarly)) {
             return;
         }
@@ -202,7 +203,8 @@ impl Group {
         let Some(gathering) = self.gathering.take() else { return };
         for (sender, fetched) in gathering.streams.iter().enumerate() {
             let stream = &mut self.streams[sender];
-            for (_, Ready { time, payload }) in fetched.range(stream.received() + 1, cut.ends[sender])
+            for (_, Ready { time, payload }) in
+                fetched.range(stream.received() + 1, cut.ends[sender])
             {
                 stream.push(*time, payload.clone());
                 self.undelivered += 1;

@@ -3,6 +3,7 @@
 use super::{
     Body, Cut, Cx, Delivery, Event, Message, Refusal, Report, Status, Ticket, Timer,
     UNSTABLE_MESSAGES_MAX, Waiting,
+    ending::is_excused,
     gather::Gathering,
     log::Log,
     receipts::Receipts,
@@ -30,10 +31,7 @@ pub(super) struct Group {
     /// The other members.
     pub(super) audience: Arc<[NodeId]>,
     pub(super) majority: usize,
-    /// Not all that comes before the view is delivered here.
-    pub(super) behind: bool,
-    /// Therefore nothing is sent and acknowledged here (V4). Stays so once it is wedged.
-    pub(super) mute: bool,
+    pub(super) standing: Standing,
     /// How many messages of the view were learned before it was installed here: its first ones.
     learned: u64,
     /// Once it is wedged: what is reported (V2).
@@ -61,6 +59,15 @@ pub(super) struct Group {
     head_waits_on: bool,
 }
 
+/// Whether it is a full member yet (V4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Standing {
+    /// Not all that comes before the view is delivered here.
+    pub(super) behind: bool,
+    /// Therefore nothing is sent and acknowledged here. Stays so once it is wedged.
+    pub(super) mute: bool,
+}
+
 /// What the head of the queue waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Head {
@@ -85,7 +92,8 @@ impl Group {
         let me = view.position(log.config.me).expect("who installs a view is a member of it");
         let incarnation = view.members[me].incarnation;
         let survives = log.incarnation == incarnation;
-        assert!(!survives || log.position == cut.position, "the view before is closed");
+        let closed = !survives || log.position == cut.position;
+        assert!(closed || is_excused(cx), "the view before is closed");
         log.incarnation = incarnation;
         log.clock = log.clock.max(cut.clock);
         if cx.has(Bug::ClocksOutliveView) {
@@ -108,8 +116,7 @@ impl Group {
             incarnations: view.members.iter().map(|member| member.incarnation).collect(),
             audience: view.peers(log.config.me),
             majority: view.majority(),
-            behind,
-            mute: behind && !cx.has(Bug::SpeaksBehind),
+            standing: Standing { behind, mute: behind && !cx.has(Bug::SpeaksBehind) },
             learned: log.position.saturating_sub(cut.position),
             frozen: None,
             gathering: None,
@@ -135,13 +142,14 @@ impl Group {
     /// order, under the same sequences, and before anything new (T10). Then what was sent in a
     /// former life, if all of the order before is known here (T8).
     fn go_on(&mut self, again: Vec<Bytes>, cx: &mut Cx<'_>) {
-        if cx.has(Bug::ResendsCut) {
+        if is_excused(cx) {
             self.log.tickets.resize(again.len(), 0);
         }
+        assert_eq!(self.log.tickets.len(), again.len(), "what has its place is not sent again");
         for payload in again {
             self.launch(payload, cx);
         }
-        if !self.behind || cx.has(Bug::ResendsUnlearned) {
+        if !self.standing.behind || cx.has(Bug::ResendsUnlearned) {
             self.resend_former(cx);
         }
     }
@@ -155,10 +163,10 @@ impl Group {
     /// All that comes before the view is delivered here: begins to take part in it, unless it is
     /// wedged already (V4).
     pub(super) fn on_learned(&mut self, cx: &mut Cx<'_>) {
-        self.behind = false;
+        self.standing.behind = false;
         self.say_gathered(cx);
         if self.frozen.is_none() {
-            self.mute = false;
+            self.standing.mute = false;
             self.resend_former(cx);
             self.arm_flush(cx);
         }
@@ -166,7 +174,7 @@ impl Group {
 
     /// Whether it sends, acknowledges and delivers.
     pub(super) fn takes_part(&self) -> bool {
-        !self.mute && self.frozen.is_none()
+        !self.standing.mute && self.frozen.is_none()
     }
 
     /// What people may look at.
@@ -321,8 +329,8 @@ impl Group {
         for (sender, stream) in self.streams.iter().enumerate() {
             // What waits here for the clock of a third member must stay bounded too. The oldest
             // undelivered message is always told: others may wait for exactly that receipt.
-            let full = stream.ready_bytes() > self.limits.early
-                || stream.ready() > UNSTABLE_MESSAGES_MAX;
+            let full =
+                stream.ready_bytes() > self.limits.early || stream.ready() > UNSTABLE_MESSAGES_MAX;
             let until = if full { stream.delivered() + 1 } else { stream.received() };
             self.withheld |= full;
             if sender != self.me && until > self.advertised[sender] {
@@ -374,9 +382,11 @@ impl Group {
         if self.undelivered == 0 {
             return None;
         }
-        let heads = self.streams.iter().enumerate().filter_map(|(sender, stream)| {
-            stream.front().map(|ready| (ready.time, sender))
-        });
+        let heads = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter_map(|(sender, stream)| stream.front().map(|ready| (ready.time, sender)));
         // The order: by Lamport time, then by the position of the sender (Lamport 1978,
         // "Ordering the Events Totally").
         let (time, sender) = heads.min()?;
@@ -506,7 +516,7 @@ impl Group {
 
     /// Delivers whatever the three conditions allow.
     fn deliver(&mut self, cx: &mut Cx<'_>) {
-        if self.behind {
+        if self.standing.behind {
             return; // What comes before the view comes first.
         }
         let others = self.streams.iter().enumerate().filter(|(member, _)| *member != self.me);

@@ -1,6 +1,10 @@
 //! Learning the order from those who have it, by who was not there.
 
-use super::{Body, Cx, Delivery, Event, Message, Timer, log::Log, repair::{PART_BYTES_MAX, PART_MESSAGES_MAX}};
+use super::{
+    Body, Cx, Delivery, Event, Message, Timer,
+    log::Log,
+    repair::{PART_BYTES_MAX, PART_MESSAGES_MAX},
+};
 use crate::{id::NodeId, planted::Bug, time::Time};
 use alloc::vec::Vec;
 
@@ -58,9 +62,9 @@ impl Learning {
         self.since
     }
 
-    /// Whom it has learned from.
-    pub(super) fn into_teachers(self) -> Vec<NodeId> {
-        self.teachers
+    /// Whether this node needs it for what comes next, not only to stay near the end.
+    pub(super) fn is_needed(&self) -> bool {
+        self.base.is_some() || !self.said
     }
 
     /// Begins, or begins anew.
@@ -159,7 +163,9 @@ impl Learning {
             return;
         }
         self.vain = 0;
-        let Some(first) = self.first.take().filter(|first| *first > log.position + 1) else { return };
+        let Some(first) = self.first.take().filter(|first| *first > log.position + 1) else {
+            return;
+        };
         log.miss(self.base.map_or(first, |base| first.min(base + 1)), cx);
         self.progress = true;
     }

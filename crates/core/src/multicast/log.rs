@@ -132,9 +132,8 @@ impl Log {
         if !self.leaving || self.drained {
             return;
         }
-        let placed = self.tickets.is_empty()
-            && self.former.sends.is_empty()
-            && !self.window.has_parked();
+        let placed =
+            self.tickets.is_empty() && self.former.sends.is_empty() && !self.window.has_parked();
         if placed || cx.has(Bug::DrainsEarly) {
             self.drained = true;
             cx.emit(Event::Drained);
@@ -164,10 +163,11 @@ impl Log {
     /// incarnation, its send is resolved (T8).
     pub(super) fn learn(&mut self, delivery: Delivery, cx: &mut Cx<'_>) {
         let (position, sequence) = (delivery.position, delivery.sequence);
-        let own = delivery.sender == self.config.me
-            && delivery.incarnation == self.former.incarnation;
+        let own =
+            delivery.sender == self.config.me && delivery.incarnation == self.former.incarnation;
         self.deliver(delivery, cx);
-        while let Some(lost) = self.former.sends.pop_front_if(|lost| own && lost.sequence <= sequence)
+        while let Some(lost) =
+            self.former.sends.pop_front_if(|lost| own && lost.sequence <= sequence)
         {
             cx.emit(if lost.sequence == sequence {
                 Event::Sent { ticket: lost.ticket, position }

@@ -1,13 +1,7 @@
 //! What makes up for lost messages: heartbeats, repetitions, questions and answers. None of it is
 //! needed for safety, and all of it falls silent once nothing is unstable.
 
-use super::{
-    Body, Cx, Timer,
-    group::Group,
-    patience::Patience,
-    stream::Stream,
-    window::pieces,
-};
+use super::{Body, Cx, Timer, group::Group, patience::Patience, stream::Stream, window::pieces};
 use crate::{id::NodeId, planted::Bug, time::Time};
 use alloc::{vec, vec::Vec};
 use core::time::Duration;
