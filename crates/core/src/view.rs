@@ -9,7 +9,7 @@ use crate::{
     multicast::Cut,
     tokenring::{LockName, Mode, Placed, Placement},
 };
-use alloc::{sync::Arc, vec, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 /// The most members that a view may have.
@@ -74,7 +74,7 @@ impl Value {
     /// What founders decide: this view, with nothing before it. Where the token circulates, it
     /// begins at the founder.
     pub fn first(view: View, founder: usize) -> Self {
-        let order = Cut { begins: vec![0; view.len()], ..Cut::default() };
+        let order = Cut::founding(view.len());
         let mut lock = Placement::default();
         if view.mode == Mode::Circulate {
             let (name, at) = (LockName::default_lock(), founder as u16);

@@ -40,12 +40,12 @@ impl Question<'_> {
         }
         let survivors = self.survivors(cx);
         let view = self.view(&survivors, cx);
-        let orders: Vec<Option<&multicast::Report>> =
-            self.reports.iter().map(|report| report.and_then(|r| r.order.as_ref())).collect();
-        let order = Cut::of(old, &self.installed.order, &orders, &view);
+        let reported = |p: usize| Some((p, self.report(p)?.order.as_ref()?));
+        let orders: Vec<(usize, &multicast::Report)> = (0..n).filter_map(reported).collect();
+        let order = Cut::of(old, &self.installed.order, &orders, &view, cx);
         let locks: Vec<Option<(&tokenring::Report, bool)>> =
             (0..n).map(|p| self.lock_memory(p)).collect();
-        let lock = Placement::of(old, &self.installed.lock, &locks, &view);
+        let lock = Placement::of(old, &self.installed.lock, &locks, &view, cx);
         Some(Value { view, order, lock, loss: !complete })
     }
 

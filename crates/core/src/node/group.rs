@@ -272,7 +272,7 @@ impl Group {
             None => Some(multicast::Report { received: vec![0; members], clock: 0 }),
         };
         let lock = match &self.lock {
-            Some(lock) => lock.machine.report(),
+            Some(lock) => Some(lock.machine.report()),
             None => {
                 let received = vec![tokenring::Received::default(); members];
                 Some(tokenring::Report { received, ..tokenring::Report::default() })
