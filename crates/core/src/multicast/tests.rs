@@ -1,4 +1,3 @@
-mod leaving;
 mod repair;
 mod steps;
 
