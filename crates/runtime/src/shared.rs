@@ -106,6 +106,7 @@ impl Shared {
     /// Ends everything that anyone waits for.
     pub(crate) fn stop(&self) {
         self.lease.stop();
+        self.installed.send_replace(None);
         self.events.close();
         self.rumors.close();
         self.unread.close();
