@@ -284,6 +284,7 @@ mod tests {
     #[test]
     fn silence_is_suspicious_and_any_message_clears_it() {
         let mut d = detector();
+        states(&mut d, 0, Input::Start(None));
         states(&mut d, 0, Input::LinkUp(P));
         for second in 1..=3 {
             assert_eq!(states(&mut d, second, Input::Timer(Timer::Tick)), []);
@@ -295,13 +296,31 @@ mod tests {
     #[test]
     fn the_timeout_follows_the_measured_gaps() {
         let mut d = detector();
+        states(&mut d, 0, Input::Start(None));
         states(&mut d, 0, Input::LinkUp(P));
-        for n in 1..=20 {
-            states(&mut d, 3 * n, Input::Command(Command::Heard(P)));
+        for second in 1..=60 {
+            states(&mut d, second, Input::Timer(Timer::Tick));
+            if second % 3 == 0 {
+                states(&mut d, second, Input::Command(Command::Heard(P)));
+            }
         }
         // Gaps of three seconds are this peer's habit: four are not yet suspicious.
-        assert_eq!(states(&mut d, 64, Input::Timer(Timer::Tick)), []);
-        assert_eq!(states(&mut d, 80, Input::Timer(Timer::Tick)), [State::Suspect]);
+        for second in 61..=64 {
+            assert_eq!(states(&mut d, second, Input::Timer(Timer::Tick)), []);
+        }
+        let later = (65..80).flat_map(|s| states(&mut d, s, Input::Timer(Timer::Tick)));
+        assert_eq!(later.collect::<Vec<_>>(), [State::Suspect]);
+    }
+
+    #[test]
+    fn who_was_stopped_itself_does_not_blame_the_others() {
+        let mut d = detector();
+        states(&mut d, 0, Input::Start(None));
+        states(&mut d, 0, Input::LinkUp(P));
+        states(&mut d, 1, Input::Timer(Timer::Tick));
+        assert_eq!(states(&mut d, 60, Input::Timer(Timer::Tick)), []);
+        let later = (61..70).flat_map(|s| states(&mut d, s, Input::Timer(Timer::Tick)));
+        assert_eq!(later.collect::<Vec<_>>(), [State::Suspect]);
     }
 
     #[test]

@@ -41,16 +41,20 @@ impl Cut {
         } else {
             members.clone().map(most).collect()
         };
-        let inherited = |member: &Member| {
-            let before = old.position(member.id);
-            // An incarnation that is new has sent nothing (V7).
-            let same = before.filter(|p| old.members[*p].incarnation == member.incarnation);
-            same.map_or(0, |p| ends[p])
+        let before = |member: &Member| {
+            let position = old.position(member.id);
+            position.filter(|p| old.members[*p].incarnation == member.incarnation)
         };
+        // An incarnation that is new has sent nothing (V7).
+        let inherited = |member: &Member| before(member).map_or(0, |p| ends[p]);
+        // Who goes on without memory may lack everything (V4).
+        let told = |p: usize| reports.iter().any(|(position, _)| *position == p);
+        let all_told = next.members.iter().filter_map(before).all(told);
+        let stable = |p: usize| if all_told { least(p) } else { began.begins[p] };
         let clocks = reports.iter().map(|(_, report)| report.clock);
         Self {
             begins: next.members.iter().map(inherited).collect(),
-            stable: members.map(least).collect(),
+            stable: members.map(stable).collect(),
             clock: clocks.max().unwrap_or(0).max(began.clock),
             position: began.position
                 + ends.iter().zip(&began.begins).map(|(end, begin)| end - begin).sum::<u64>(),

@@ -14,15 +14,20 @@ impl TokenRing {
         })
     }
 
-    /// Guards past their deadline are lost for good: their tokens may go on, and what renews the
-    /// lease from now on does not make them valid again (H7).
+    /// Guards past their deadline are lost for good: what renews the lease from now on does not make
+    /// them valid again (H7). Their tokens may go on.
     pub(super) fn latch(&mut self, cx: &mut Context<'_, Self>) {
-        if self.has_lease(cx.now()) || cx.has(Bug::GuardRevives) {
-            return;
-        }
-        for name in self.lose_guards(Loss::LeaseEnded, cx) {
+        for name in self.lapse(cx) {
             self.serve(&name, cx);
         }
+    }
+
+    /// The same, and the tokens stay where they are: this view is over here.
+    pub(super) fn lapse(&mut self, cx: &mut Context<'_, Self>) -> Vec<LockName> {
+        if self.has_lease(cx.now()) || cx.has(Bug::GuardRevives) {
+            return Vec::new();
+        }
+        self.lose_guards(Loss::LeaseEnded, cx)
     }
 
     /// All guards are lost; returns on which locks.

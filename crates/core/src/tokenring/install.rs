@@ -24,16 +24,14 @@ impl TokenRing {
         if self.ring.as_ref().is_none_or(Ring::is_wedged) {
             return;
         }
-        self.latch(cx);
+        self.lapse(cx);
         self.refuse_tries(cx);
         let report = self.freeze();
         let ring = self.ring.as_mut().expect("seen above");
         ring.freeze_vote(cx);
         ring.wedged = Some(report);
         self.stop_timers(cx);
-        if self.guards().next().is_some() {
-            self.watch_lease(cx);
-        }
+        self.watch_guards(cx);
     }
 
     fn freeze(&self) -> Report {
@@ -76,7 +74,7 @@ impl TokenRing {
             self.on_out(cx);
         }
         // First, for what has ended does not begin again (H7).
-        self.latch(cx);
+        self.lapse(cx);
         self.set_embargo(&view, placement, joins, cx);
         let kept = match &self.ring {
             _ if cx.has(Bug::InstallRenewsLease) => cx.now() + view.lease,
@@ -89,7 +87,7 @@ impl TokenRing {
         self.ring = Some(Ring {
             me,
             order: order(&view, me),
-            links: (0..view.len()).map(|p| Link::new(up(p))).collect(),
+            links: (0..view.len()).map(|p| Link::new(up(p), cx.now())).collect(),
             unknown_fresh: placement.unknown_fresh,
             lease: Lease::new(&view, me, kept),
             wedged: None,
@@ -169,10 +167,8 @@ impl TokenRing {
             .map(|placed| &placed.lock)
             .collect();
         for (name, lock) in &mut self.locks {
-            if let Some(grant) = lock.granted
-                && !here.contains(name)
-                && !cx.has(Bug::GuardOutlivesToken)
-            {
+            let stays = here.contains(name) || cx.has(Bug::GuardOutlivesToken);
+            if let Some(grant) = lock.granted.filter(|_| !stays) {
                 lock.granted = None;
                 let (lock, ticket, fence) = (name.clone(), grant.ticket, grant.fence);
                 cx.emit(Event::Lost { lock, ticket, fence, reason: Loss::Elsewhere });
@@ -211,9 +207,7 @@ impl TokenRing {
                 self.advance(&name, cx);
             }
         }
-        if self.guards().next().is_some() {
-            self.watch_lease(cx);
-        }
+        self.watch_guards(cx);
     }
 
     /// The group goes on without this life: its guards are lost before it asks to be taken in again

@@ -155,19 +155,24 @@ impl TokenRing {
 
     /// The lease ends now, if it was not renewed.
     pub(super) fn on_lease(&mut self, cx: &mut Context<'_, Self>) {
-        self.lease_timer = false;
+        self.lease_timer = None;
         self.latch(cx);
-        if self.guards().next().is_some() {
-            self.watch_lease(cx);
-        }
+        self.watch_guards(cx);
     }
 
     /// There is a guard: its end is noticed. One timer for as long as there is one, not per grant.
     pub(super) fn watch_lease(&mut self, cx: &mut Context<'_, Self>) {
-        let Some(ring) = self.ring.as_ref().filter(|_| !self.lease_timer) else { return };
-        if let Some(end) = ring.lease.ends() {
-            self.lease_timer = true;
+        let Some(ring) = self.ring.as_ref().filter(|_| self.lease_timer.is_none()) else { return };
+        if let Some(end) = ring.lease.ends().filter(|end| *end > cx.now()) {
+            self.lease_timer = Some(end);
             cx.set_timer(Timer::Lease, end.since(cx.now()));
+        }
+    }
+
+    /// The same if there is one.
+    pub(super) fn watch_guards(&mut self, cx: &mut Context<'_, Self>) {
+        if self.guards().next().is_some() {
+            self.watch_lease(cx);
         }
     }
 }

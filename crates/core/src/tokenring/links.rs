@@ -35,9 +35,9 @@ struct Waiting {
 }
 
 impl Link {
-    /// The link to a peer that has passed nothing yet.
-    pub(super) fn new(up: bool) -> Self {
-        Self { up, ..Self::default() }
+    /// The link, up or not as of `now`, to a peer that has passed nothing yet.
+    pub(super) fn new(up: bool, now: Time) -> Self {
+        Self { up, down_since: now, ..Self::default() }
     }
 
     /// Whether a token may be passed there (H16): a waiter that cannot be reached keeps its place.

@@ -52,10 +52,10 @@ pub struct TokenRing {
     pub(super) blocked: BTreeSet<LockName>,
     /// Whether the timer runs.
     repeating: bool,
-    /// Whether it runs.
-    pub(super) lease_timer: bool,
-    /// Whether it runs.
-    embargo_timer: bool,
+    /// When it fires, if it runs.
+    pub(super) lease_timer: Option<Time>,
+    /// When it fires, if it runs.
+    embargo_timer: Option<Time>,
     /// Locks with members that have asked and have not been told that the token knows.
     pub(super) unanswered: Vec<LockName>,
     /// Whether the timer for all that is owed runs.
@@ -96,8 +96,8 @@ impl TokenRing {
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
             repeating: false,
-            lease_timer: false,
-            embargo_timer: false,
+            lease_timer: None,
+            embargo_timer: None,
             unanswered: Vec::new(),
             acknowledging: false,
             waiting_for: None,
@@ -262,26 +262,29 @@ impl TokenRing {
     }
 
     /// The token is here and wanted, and may not be granted yet: when it may, it is looked at again.
+    /// Who only tries does not wait for the end of an embargo.
     fn defer(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
         let lock = self.locks.get_mut(name).expect("the caller has it");
-        lock.refuse_tries(name, cx);
-        if lock.waiters.is_empty() {
-            return;
+        let fresh = lock.token.as_ref().is_some_and(|token| token.fresh);
+        if fresh && cx.now() < self.embargo {
+            lock.refuse_tries(name, cx);
+            if !lock.waiters.is_empty() && self.embargo_timer.is_none() {
+                self.embargo_timer = Some(self.embargo);
+                cx.set_timer(Timer::Embargo, self.embargo.since(cx.now()));
+            }
         }
-        self.blocked.insert(name.clone());
-        let left = self.embargo.since(cx.now());
-        if lock.token.as_ref().is_some_and(|token| token.fresh)
-            && !left.is_zero()
-            && !core::mem::replace(&mut self.embargo_timer, true)
-        {
-            cx.set_timer(Timer::Embargo, left);
+        if !lock.tries.is_empty() {
+            self.open.insert(name.clone());
         }
-        self.repeat_later(cx);
+        if lock.is_wanted_here() {
+            self.blocked.insert(name.clone());
+            self.repeat_later(cx);
+        }
     }
 
     /// What waited for the end of the embargo need not wait any more, unless there is a new one.
     fn on_embargo(&mut self, cx: &mut Context<'_, Self>) {
-        self.embargo_timer = false;
+        self.embargo_timer = None;
         self.serve_blocked(cx);
     }
 
@@ -579,7 +582,7 @@ impl TokenRing {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
-        let Some(ring) = &self.ring else { return self.ignore() };
+        let Some(ring) = &self.ring else { return };
         if ring.view.number != message.view && !cx.has(Bug::HearsOtherViews) {
             // H17: of a view that is over here, or has not begun. Nothing of it is acknowledged.
             return;

@@ -142,7 +142,7 @@ impl TokenRing {
         let Some(token) = &lock.token else { return };
         let free = lock.granted.is_none()
             && !lock.is_wanted_here()
-            && !(token.fresh && cx.now() < self.embargo)
+            && (!token.fresh || cx.now() >= self.embargo)
             && !ring.is_wanted_elsewhere(token, false)
             && ring.links[position].takes_tokens();
         if free && position != ring.me {
