@@ -356,7 +356,7 @@ impl Driver {
         } else {
             // It leaves before the group was started, or while it is in none.
             let reason = multicast::Refusal::Leaving;
-            self.replies.send_refused(ticket, reason, &self.shared.limits);
+            self.refuse_send(ticket, reason);
         }
     }
 
@@ -540,7 +540,8 @@ impl Driver {
 
     /// Whether nothing of the application waits that could be sent.
     fn is_emptied(&self) -> bool {
-        (self.incoming.sends.is_empty() || !self.is_member()) && self.incoming.publications.is_empty()
+        (self.incoming.sends.is_empty() || !self.is_member())
+            && self.incoming.publications.is_empty()
     }
 
     /// The batch boundary: the application and the timers that wait for it have their turn, and

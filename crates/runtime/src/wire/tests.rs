@@ -527,8 +527,11 @@ fn order() -> impl Strategy<Value = multicast::Body> {
             received
         }),
         any::<(u64, u64)>().prop_map(|(from, to)| Body::Want { from, to }),
-        (position(), any::<(u64, u64)>())
-            .prop_map(|(sender, (from, to))| Body::Fetch { sender, from, to }),
+        (position(), any::<(u64, u64)>()).prop_map(|(sender, (from, to))| Body::Fetch {
+            sender,
+            from,
+            to
+        }),
         (position(), any::<(u64, u64)>(), piece(), payload()).prop_map(
             |(sender, (sequence, time), (index, count), payload)| {
                 Body::Fetched { sender, sequence, time, index, count, payload }
