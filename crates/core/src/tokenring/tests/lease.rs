@@ -235,10 +235,7 @@ fn stamps_leave_with_heartbeats_and_to_whom_needs_one() {
     assert_eq!(one.hear(2, needs(8)), [stamp(2, 1, 11, 9, true)], "the newest");
     // Half of the lease is over.
     one.now = seconds(13);
-    assert_eq!(
-        one.command(Command::Beat),
-        [stamp(1, 1, 13, 7, true), stamp(2, 1, 13, 9, true)]
-    );
+    assert_eq!(one.command(Command::Beat), [stamp(1, 1, 13, 7, true), stamp(2, 1, 13, 9, true)]);
 }
 
 // ---- Guards ----

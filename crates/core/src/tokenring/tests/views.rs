@@ -304,6 +304,9 @@ impl Walk {
 
     /// The member ends, and another life begins that waits to be taken in. Its clients go on.
     fn restart(&mut self, i: usize) {
+        if !self.goes_on_without(i) {
+            return;
+        }
         let deadline = self.peers[i].machine.lease_until(self.clock(i));
         for (lock, _, _) in self.peers[i].machine.guards() {
             self.ghosts.push(Ghost { lock: lock.clone(), node: i, deadline });
@@ -317,6 +320,19 @@ impl Walk {
         peer.timers.clear();
         peer.waiting.clear();
         self.link(i);
+    }
+
+    /// Whether the others can still decide what follows the last view.
+    fn goes_on_without(&self, i: usize) -> bool {
+        let (last, _) = self.views.last().unwrap();
+        let remembers = |p: &usize| {
+            let node = (0..self.peers.len()).find(|j| last.members[*p].id == id(*j)).unwrap();
+            let peer = &self.peers[node];
+            // Whoever has not installed it yet, will.
+            let follows = peer.view.is_some() || last.members[*p].incarnation == last.number;
+            node != i && follows && peer.life == last.members[*p].life.0
+        };
+        last.is_quorum((0..last.len()).filter(remembers).fold(0, |all, p| all | 1 << p))
     }
 
     /// Decides what follows the last view, if a quorum of its members is wedged in it.
@@ -492,10 +508,38 @@ fn table() {
     extern crate std;
     use Bug::*;
     for bug in [
-        DuplicatePass, TakesPassBack, PassSentOnce, RepetitionNotAnswered, ReturnAcknowledgesAll, HomeForgets, FenceNotInToken, RequestNotRecorded, HearsOtherViews, NotAskedAnew, GrantsWedged, PassesWedged, AcceptsWedged, ReceivedIsInFlight, LostPassGoesBack,
-        SmallestSequence, UnknownNotFresh, UnknownForgotten, RestartVouches, LeaseByReceipt, EchoesWedged, VotesWedged,
-        GuardRevives, GuardOutlivesLife, GuardOutlivesToken, ViewNotInFence, NoDriftMargin, InstallRenewsLease,
-        GrantsWithoutLease, NoEmbargo, JoinerUnembargoed, FreshForgotten,
+        DuplicatePass,
+        TakesPassBack,
+        PassSentOnce,
+        RepetitionNotAnswered,
+        ReturnAcknowledgesAll,
+        HomeForgets,
+        FenceNotInToken,
+        RequestNotRecorded,
+        HearsOtherViews,
+        NotAskedAnew,
+        GrantsWedged,
+        PassesWedged,
+        AcceptsWedged,
+        ReceivedIsInFlight,
+        LostPassGoesBack,
+        SmallestSequence,
+        UnknownNotFresh,
+        UnknownForgotten,
+        RestartVouches,
+        LeaseByReceipt,
+        EchoesWedged,
+        VotesWedged,
+        GuardRevives,
+        GuardOutlivesLife,
+        GuardOutlivesToken,
+        ViewNotInFence,
+        NoDriftMargin,
+        InstallRenewsLease,
+        GrantsWithoutLease,
+        NoEmbargo,
+        JoinerUnembargoed,
+        FreshForgotten,
     ] {
         let mut found: BTreeMap<alloc::string::String, usize> = BTreeMap::new();
         let mut first = None;
@@ -503,7 +547,8 @@ fn table() {
         for seed in 0..n {
             if let Some(w) = walk(seed, Some(bug)).wrong {
                 first.get_or_insert(seed);
-                let w: alloc::string::String = w.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+                let w: alloc::string::String =
+                    w.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
                 *found.entry(w).or_default() += 1;
             }
         }
