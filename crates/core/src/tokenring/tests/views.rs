@@ -292,7 +292,8 @@ impl Walk {
     }
 
     fn wedge(&mut self, i: usize) {
-        if self.peers[i].view == Some(self.views.len() as u64) {
+        let peer = &self.peers[i];
+        if peer.paused_until <= self.now && peer.view == Some(self.views.len() as u64) {
             self.input(i, Input::Command(Command::Wedge));
         }
     }
@@ -393,6 +394,9 @@ impl Walk {
     /// A node hears what follows its view, or that it was taken in.
     fn install(&mut self, i: usize) {
         let peer = &self.peers[i];
+        if peer.paused_until > self.now {
+            return;
+        }
         let is_listed = |view: &View, incarnation: u64| {
             let position = view.position_of(id(i), Life(peer.life));
             position.is_some_and(|p| view.members[p].incarnation == incarnation)
@@ -486,7 +490,9 @@ fn walk(seed: u64, planted: Option<Bug>) -> Walk {
             return walk;
         }
     }
-    walk.heal();
+    if planted.is_none_or(|bug| bug == Bug::NotAskedAnew) {
+        walk.heal();
+    }
     walk
 }
 
@@ -502,56 +508,26 @@ fn whatever_happens_no_two_guards_are_valid() {
     assert!(grants > 20_000 && views > 10_000, "{grants} grants, {views} views");
 }
 
+/// A check that never failed proves nothing. (Each rule has a test of its own; of these, the walks
+/// find out by themselves.)
 #[test]
-#[ignore]
-fn table() {
-    extern crate std;
-    use Bug::*;
-    for bug in [
-        DuplicatePass,
-        TakesPassBack,
-        PassSentOnce,
-        RepetitionNotAnswered,
-        ReturnAcknowledgesAll,
-        HomeForgets,
-        FenceNotInToken,
-        RequestNotRecorded,
-        HearsOtherViews,
-        NotAskedAnew,
-        GrantsWedged,
-        PassesWedged,
-        AcceptsWedged,
-        ReceivedIsInFlight,
-        LostPassGoesBack,
-        SmallestSequence,
-        UnknownNotFresh,
-        UnknownForgotten,
-        RestartVouches,
-        LeaseByReceipt,
-        EchoesWedged,
-        VotesWedged,
-        GuardRevives,
-        GuardOutlivesLife,
-        GuardOutlivesToken,
-        ViewNotInFence,
-        NoDriftMargin,
-        InstallRenewsLease,
-        GrantsWithoutLease,
-        NoEmbargo,
-        JoinerUnembargoed,
-        FreshForgotten,
+fn whatever_is_left_out_is_noticed() {
+    for (bug, what) in [
+        (Bug::DuplicatePass, "two tokens"),
+        (Bug::TakesPassBack, "two "),
+        (Bug::HomeForgets, "two tokens"),
+        (Bug::FenceNotInToken, "goes back"),
+        (Bug::ViewNotInFence, "goes back"),
+        (Bug::HearsOtherViews, "two "),
+        (Bug::NotAskedAnew, "does not end"),
+        (Bug::LostPassGoesBack, "two valid guards"),
+        (Bug::UnknownNotFresh, "two valid guards"),
+        (Bug::UnknownForgotten, "two valid guards"),
+        (Bug::FreshForgotten, "two valid guards"),
+        (Bug::NoEmbargo, "two valid guards"),
+        (Bug::GrantsWithoutLease, "goes back"),
     ] {
-        let mut found: BTreeMap<alloc::string::String, usize> = BTreeMap::new();
-        let mut first = None;
-        let n = 6000;
-        for seed in 0..n {
-            if let Some(w) = walk(seed, Some(bug)).wrong {
-                first.get_or_insert(seed);
-                let w: alloc::string::String =
-                    w.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-                *found.entry(w).or_default() += 1;
-            }
-        }
-        std::println!("{bug:?}: {first:?} {found:?}");
+        let found = |seed| walk(seed, Some(bug)).wrong.is_some_and(|wrong| wrong.contains(what));
+        assert!((0..2_000).any(found), "{bug:?}");
     }
 }
