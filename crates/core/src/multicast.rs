@@ -145,6 +145,8 @@ pub enum Body {
     },
     /// The answer: what is kept from there on, as far as one frame may go. In no view.
     Lesson {
+        /// The position that was asked for. (An answer may be for an earlier life.)
+        from: u64,
         /// Without gaps, oldest first; the first may be later than asked for.
         deliveries: Vec<Delivery>,
         /// The last position that the sender has delivered.

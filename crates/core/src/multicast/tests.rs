@@ -3,6 +3,7 @@ mod learning;
 mod repair;
 mod steps;
 mod views;
+mod walks;
 
 use super::*;
 use crate::{
@@ -221,4 +222,3 @@ impl Hand {
         self.handle(Input::Message { from: id(from), message: said_in(view, body) })
     }
 }
-

@@ -1,6 +1,7 @@
 //! Learning the order, and joining with it, step by step.
 
 use super::*;
+use core::ops::RangeInclusive;
 
 /// The message at a position of the order: of p1, in its first incarnation.
 fn kept(position: u64) -> Delivery {
@@ -14,12 +15,13 @@ fn kept(position: u64) -> Delivery {
     }
 }
 
-fn lesson(positions: core::ops::RangeInclusive<u64>, position: u64) -> Body {
-    Body::Lesson { deliveries: positions.map(kept).collect(), position }
+/// The answer to who has asked from there on.
+fn lesson(from: u64, positions: RangeInclusive<u64>, position: u64) -> Body {
+    Body::Lesson { from, deliveries: positions.map(kept).collect(), position }
 }
 
-fn nothing(position: u64) -> Body {
-    Body::Lesson { deliveries: vec![], position }
+fn nothing(from: u64, position: u64) -> Body {
+    Body::Lesson { from, deliveries: vec![], position }
 }
 
 fn ask(teacher: usize, from: u64) -> Out {
@@ -51,19 +53,19 @@ fn newcomer(teachers: &[usize]) -> Hand {
 fn the_order_is_learned_part_by_part() {
     let mut d = newcomer(&[0, 1]);
     assert_eq!(d.status().waiting_for, Some((id(0), Time::ZERO)));
-    let first = d.hear_in(0, 0, lesson(1..=2, 2000));
+    let first = d.hear_in(0, 0, lesson(1, 1..=2, 2000));
     assert_eq!(first, [learnt(1), learnt(2), ask(0, 3)]);
-    assert_eq!(d.hear_in(0, 0, lesson(1..=2, 2000)), [], "again");
+    assert_eq!(d.hear_in(0, 0, lesson(1, 1..=2, 2000)), [], "again");
     // Within a window of the end.
-    assert_eq!(d.hear_in(0, 0, lesson(3..=3, 1027)), [learnt(3), learned(), ask(0, 4)]);
+    assert_eq!(d.hear_in(0, 0, lesson(3, 3..=3, 1027)), [learnt(3), learned(), ask(0, 4)]);
     assert_eq!(d.status().waiting_for, None);
-    assert_eq!(d.hear_in(0, 0, lesson(4..=4, 4)), [learnt(4)]);
+    assert_eq!(d.hear_in(0, 0, lesson(4, 4..=4, 4)), [learnt(4)]);
     // It goes on, now with this and now with that teacher.
     assert_eq!(d.fire(Timer::Learn), [timer(Timer::Learn), ask(0, 5)]);
-    assert_eq!(d.hear_in(0, 0, nothing(4)), []);
+    assert_eq!(d.hear_in(0, 0, nothing(5, 4)), []);
     assert_eq!(d.fire(Timer::Learn), [timer(Timer::Learn), ask(1, 5)]);
-    assert_eq!(d.hear_in(0, 1, lesson(5..=5, 5)), [learnt(5)]);
-    assert_eq!(d.hear_in(0, 2, lesson(6..=6, 6)), [], "it was not asked");
+    assert_eq!(d.hear_in(0, 1, lesson(5, 5..=5, 5)), [learnt(5)]);
+    assert_eq!(d.hear_in(0, 2, lesson(6, 6..=6, 6)), [], "it was not asked");
     assert_eq!(d.status().ignored, 1);
 }
 
@@ -71,8 +73,8 @@ fn the_order_is_learned_part_by_part() {
 fn it_learns_no_more_than_the_application_reads() {
     let mut d = Hand::before_install(Config { unread_bytes_max: 40, ..config(3) });
     d.command(Command::Learn { teachers: vec![id(0)] });
-    d.hear_in(0, 0, lesson(1..=1, 9));
-    assert_eq!(d.hear_in(0, 0, lesson(2..=2, 9)), [learnt(2)]);
+    d.hear_in(0, 0, lesson(1, 1..=1, 9));
+    assert_eq!(d.hear_in(0, 0, lesson(2, 2..=2, 9)), [learnt(2)]);
     assert_eq!(d.fire(Timer::Learn), [timer(Timer::Learn)]);
     assert_eq!(d.status().position, 2);
     assert_eq!(d.command(Command::Read { bytes: 66 }), [ask(0, 3)]);
@@ -81,27 +83,27 @@ fn it_learns_no_more_than_the_application_reads() {
 #[test]
 fn what_nobody_keeps_is_missed() {
     let mut d = newcomer(&[0, 1, 2]);
-    assert_eq!(d.hear_in(0, 0, lesson(8..=9, 9)), [ask(1, 1)]);
-    assert_eq!(d.hear_in(0, 0, lesson(8..=9, 9)), [], "a duplicate is no other's word");
-    assert_eq!(d.hear_in(0, 1, lesson(5..=6, 9)), [ask(2, 1)]);
+    assert_eq!(d.hear_in(0, 0, lesson(1, 8..=9, 9)), [ask(1, 1)]);
+    assert_eq!(d.hear_in(0, 0, lesson(1, 8..=9, 9)), [], "a duplicate is no other's word");
+    assert_eq!(d.hear_in(0, 1, lesson(1, 5..=6, 9)), [ask(2, 1)]);
     // The third keeps nothing at all. Who kept the most is found again.
-    assert_eq!(d.hear_in(0, 2, nothing(9)), [missed(1, 4), ask(0, 5)]);
-    assert_eq!(d.hear_in(0, 0, lesson(8..=9, 9)), [ask(1, 5)]);
+    assert_eq!(d.hear_in(0, 2, nothing(1, 9)), [missed(1, 4), ask(0, 5)]);
+    assert_eq!(d.hear_in(0, 0, lesson(5, 8..=9, 9)), [ask(1, 5)]);
     let rest = [learnt(5), learnt(6), learned(), ask(1, 7)];
-    assert_eq!(d.hear_in(0, 1, lesson(5..=6, 9)), rest);
+    assert_eq!(d.hear_in(0, 1, lesson(5, 5..=6, 9)), rest);
     assert_eq!(d.machine.history(1).count(), 2);
 }
 
 #[test]
 fn a_teacher_tells_what_it_keeps() {
     let mut a = Hand::with(config(0), 1); // It keeps ten.
-    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 1 }), [one_in(0, 3, nothing(0))]);
+    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 1 }), [one_in(0, 3, nothing(1, 0))]);
     for ticket in 1..=12 {
         a.send(ticket, "x");
     }
-    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 1 }), [one_in(0, 3, lesson(3..=12, 12))]);
-    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 12 }), [one_in(0, 3, lesson(12..=12, 12))]);
-    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 13 }), [one_in(0, 3, nothing(12))]);
+    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 1 }), [one_in(0, 3, lesson(1, 3..=12, 12))]);
+    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 12 }), [one_in(0, 3, lesson(12, 12..=12, 12))]);
+    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 13 }), [one_in(0, 3, nothing(13, 12))]);
     let mut never = Hand::before_install(config(1));
     assert_eq!(never.hear_in(0, 3, Body::Learn { from: 1 }), []);
 }
@@ -113,7 +115,7 @@ fn one_answer_is_bounded() {
     for ticket in 1..=300 {
         a.send(ticket, "x");
     }
-    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 1 }), [one_in(0, 3, lesson(1..=256, 300))]);
+    assert_eq!(a.hear_in(0, 3, Body::Learn { from: 1 }), [one_in(0, 3, lesson(1, 1..=256, 300))]);
 }
 
 /// View 2, in which p4 is new, begins after position 2.
@@ -139,7 +141,7 @@ fn a_joiner_is_mute_until_it_has_what_comes_before() {
     assert_eq!(d.fire(Timer::Flush), []);
     assert_eq!(d.handle(Input::LinkUp(id(0))), []);
     // Nothing beyond the base is taken: that is of the view.
-    let effects = d.hear_in(0, 0, lesson(1..=3, 3));
+    let effects = d.hear_in(0, 0, lesson(1, 1..=3, 3));
     let taken = [
         learnt(1),
         learnt(2),
@@ -159,7 +161,7 @@ fn a_joiner_is_mute_until_it_has_what_comes_before() {
 #[test]
 fn a_joiner_with_everything_takes_part_at_once() {
     let mut d = newcomer(&[0]);
-    d.hear_in(0, 0, lesson(1..=2, 2));
+    d.hear_in(0, 0, lesson(1, 1..=2, 2));
     assert_eq!(d.command(joining()), [Effect::CancelTimer(Timer::Learn)]);
     assert_eq!(d.hear_in(2, 0, data(3, 3, "a3")), [flush(), heartbeat()]);
 }
@@ -168,8 +170,8 @@ fn a_joiner_with_everything_takes_part_at_once() {
 fn a_joiner_goes_on_after_what_nobody_keeps() {
     let mut d = Hand::before_install(config(3));
     d.command(joining());
-    d.hear_in(0, 0, lesson(3..=4, 4));
-    let effects = d.hear_in(0, 1, nothing(4));
+    d.hear_in(0, 0, lesson(1, 3..=4, 4));
+    let effects = d.hear_in(0, 1, nothing(1, 4));
     assert_eq!(effects, [missed(1, 2), flush(), Effect::CancelTimer(Timer::Learn)]);
     assert_eq!(d.status().position, 2);
 }
@@ -191,7 +193,7 @@ fn who_is_wedged_while_mute_stays_mute_and_has_no_memory() {
     d.command(Command::Gather { cut: cut.clone(), holders });
     let body = fetched(0, 3, 3, "a3");
     assert_eq!(d.hear_in(2, 0, body), [], "here, but not deliverable yet");
-    let rest = d.hear_in(0, 0, lesson(1..=2, 3));
+    let rest = d.hear_in(0, 0, lesson(1, 1..=2, 3));
     let [cancelled, done] = gathered();
     assert_eq!(rest, [learnt(1), learnt(2), cancelled, done, Effect::CancelTimer(Timer::Learn)]);
     assert_eq!(d.machine.report(), None);
@@ -205,7 +207,7 @@ fn who_is_wedged_while_mute_stays_mute_and_has_no_memory() {
 #[test]
 fn what_was_learned_of_the_view_before_it_was_installed_is_not_delivered_again() {
     let mut d = newcomer(&[0]);
-    d.hear_in(0, 0, lesson(1..=3, 3));
+    d.hear_in(0, 0, lesson(1, 1..=3, 3));
     d.command(joining());
     d.hear_in(2, 0, data(3, 3, "x"));
     d.hear_in(2, 1, clock(9, 0, &[4, 0, 0]));
@@ -228,7 +230,7 @@ fn broken_joiners_are_found_out() {
     let wrong = delivered(1, 3, 0, 3, "a3");
     assert_eq!(d.hear_in(2, 1, clock(3, 0, &[3, 0, 0])), [wrong]);
     let mut d = joined(Bug::LearnsBeyondBase);
-    assert_eq!(d.hear_in(0, 0, lesson(1..=3, 3))[2], learnt(3));
+    assert_eq!(d.hear_in(0, 0, lesson(1, 1..=3, 3))[2], learnt(3));
 }
 
 // ---- Who is left out, and what it had sent ----
@@ -265,7 +267,7 @@ fn back(position: u64) -> Command {
 fn what_a_former_life_has_sent_is_resolved_exactly() {
     let mut a = left_out();
     let deliveries = vec![own(2, 2)];
-    let effects = a.hear_in(0, 1, Body::Lesson { deliveries, position: 2 });
+    let effects = a.hear_in(0, 1, Body::Lesson { from: 2, deliveries, position: 2 });
     assert_eq!(effects[1..], [sent(2, 2), learned()]);
     // The other two are not in the order: they are sent anew, in the new incarnation.
     let effects = a.command(back(2));
@@ -290,7 +292,7 @@ fn what_a_former_life_has_sent_waits_for_the_end_of_its_view() {
     let mut a = left_out();
     a.command(back(3));
     let deliveries = vec![own(2, 2), own(3, 3)];
-    let effects = a.hear_in(0, 1, Body::Lesson { deliveries, position: 3 });
+    let effects = a.hear_in(0, 1, Body::Lesson { from: 2, deliveries, position: 3 });
     assert_eq!([&effects[1], &effects[3]], [&sent(2, 2), &sent(3, 3)]);
     assert!(effects.contains(&all_in(3, &[1, 2], data(1, 21, "a4"))), "only what waited");
     let mut a = left_out();
@@ -302,11 +304,11 @@ fn what_a_former_life_has_sent_waits_for_the_end_of_its_view() {
 fn what_may_be_in_what_was_missed_is_unknown() {
     let mut a = left_out();
     let deliveries = vec![own(9, 3)];
-    let effects = a.hear_in(0, 1, Body::Lesson { deliveries, position: 9 });
+    let effects = a.hear_in(0, 1, Body::Lesson { from: 2, deliveries, position: 9 });
     assert_eq!(effects[0], missed(2, 8));
     assert_eq!(effects[2..4], [refused(2, Refusal::Unknown), sent(3, 9)]);
     let mut a = left_out();
-    a.hear_in(0, 1, nothing(9));
+    a.hear_in(0, 1, nothing(2, 9));
     let unknown = [refused(2, Refusal::Unknown), refused(3, Refusal::Unknown)];
     assert_eq!(a.command(back(9))[..2], unknown);
 }

@@ -9,8 +9,8 @@ const WEDGED: [Out; 3] = [
     Effect::CancelTimer(Timer::Want),
 ];
 
-fn report(received: &[u64], clock: u64) -> Option<Report> {
-    Some(Report { received: received.to_vec(), clock })
+fn report(received: &[u64], clock: u64) -> Report {
+    Report { received: received.to_vec(), clock }
 }
 
 fn holder(position: usize, received: &[u64]) -> Holder {
@@ -31,13 +31,7 @@ fn member() -> Hand {
 
 /// The cut of view 1: p3 has received one more of p1, and has sent one itself.
 fn ending() -> Cut {
-    Cut {
-        ends: vec![2, 1, 1],
-        stable: vec![0, 0, 0],
-        begins: vec![2, 1, 1],
-        clock: 9,
-        position: 4,
-    }
+    Cut { ends: vec![2, 1, 1], stable: vec![0, 0, 0], begins: vec![2, 1, 1], clock: 9, position: 4 }
 }
 
 #[test]
@@ -57,7 +51,7 @@ fn who_is_wedged_is_frozen() {
     }
     assert_eq!(b.handle(Input::LinkUp(id(0))), []);
     assert_eq!(b.machine, before);
-    assert_eq!(b.machine.report(), report(&[1, 1, 0], 5));
+    assert_eq!(b.machine.report(), Some(report(&[1, 1, 0], 5)));
     assert_eq!(b.status().ignored, 0);
 }
 
@@ -98,7 +92,7 @@ fn what_is_missing_of_the_cut_is_fetched_and_kept_apart() {
     assert_eq!(b.hear(2, fetched(0, 2, 6, "a2")), [one(2, fetch(2, 1, 1))]);
     assert_eq!(b.hear(2, fetched(2, 1, 9, "c1")), gathered());
     assert_eq!(b.hear(2, fetched(2, 1, 9, "c1")), []);
-    assert_eq!(b.machine.report(), report(&[1, 1, 0], 5), "the same for every ballot (V2)");
+    assert_eq!(b.machine.report(), Some(report(&[1, 1, 0], 5)), "the same for every ballot (V2)");
     assert_eq!(b.fire(Timer::Fetch), []);
     // What it has fetched it passes on.
     let both = [one(0, fetched(0, 1, 5, "a1")), one(0, fetched(0, 2, 6, "a2"))];
@@ -112,7 +106,7 @@ fn a_report_that_grows_and_a_cut_that_is_not_here_are_found_out() {
     b.command(gather(&ending(), vec![holder(2, &[2, 1, 1])]));
     b.planted = Some(Bug::ReportGrows);
     b.hear(2, fetched(0, 2, 6, "a2"));
-    assert_eq!(b.machine.report(), report(&[2, 1, 0], 5));
+    assert_eq!(b.machine.report(), Some(report(&[2, 1, 0], 5)));
     let mut b = member();
     b.planted = Some(Bug::GatheredEarly);
     let early = b.command(gather(&ending(), vec![holder(2, &[2, 1, 1])]));
@@ -263,6 +257,21 @@ fn what_is_delivered_is_kept_until_all_have_it() {
     b.hear(2, clock(1, 0, &[1, 0, 0]));
     b.fire(Timer::Heartbeat);
     assert_eq!(b.hear(2, fetch(0, 1, 1)), []);
+}
+
+#[test]
+fn what_is_kept_for_others_is_bounded() {
+    let mut b = Hand::with(Config { unstable_bytes_max: 30, ..config(1) }, 3);
+    for sequence in 1..=9 {
+        b.hear(0, data(sequence, sequence, "0123456789"));
+        b.hear(2, clock(sequence, 0, &[0, 0, 0]));
+        b.fire(Timer::Flush);
+    }
+    assert_eq!(b.status().position, 9);
+    // No window has more than three of them: what is older must have arrived everywhere.
+    let kept = b.hear(2, fetch(0, 1, 9));
+    let last = (7..=9).map(|sequence| one(2, fetched(0, sequence, sequence, "0123456789")));
+    assert_eq!(kept, last.collect::<Vec<_>>());
 }
 
 #[test]
