@@ -75,7 +75,10 @@ impl Multicast {
     }
 
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
-        let Some(log) = self.log.take() else { return };
+        let Some(mut log) = self.log.take() else { return };
+        if view.len() == 1 && log.position < cut.position {
+            log.miss(cut.position + 1, cx); // There is nobody to learn it from.
+        }
         let group = Group::new(log, view, cut, cx);
         if group.standing.behind {
             let teachers = group.audience.to_vec();

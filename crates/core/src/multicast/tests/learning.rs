@@ -177,6 +177,16 @@ fn a_joiner_goes_on_after_what_nobody_keeps() {
 }
 
 #[test]
+fn who_is_alone_has_nobody_to_learn_from() {
+    let mut d = Hand::before_install(config(3));
+    let cut = Cut { begins: vec![0], position: 7, ..Cut::default() };
+    let install = d.command(Command::Install { view: later(2, &[(3, 2)]), cut });
+    assert_eq!(install, [missed(1, 7)]);
+    assert_eq!(d.send(1, "x").len(), 2, "delivered, at position 8");
+    assert_eq!(d.status().position, 8);
+}
+
+#[test]
 fn who_is_wedged_while_mute_stays_mute_and_has_no_memory() {
     let mut d = Hand::before_install(config(3));
     d.command(joining());
