@@ -160,7 +160,10 @@ impl World {
             0..60 if !self.network.is_empty() => {
                 let at = self.dice(self.network.len());
                 let (from, to, message) = self.network.swap_remove(at);
+                // Who learns is slow, so that joiners are mute for a while.
+                let lesson = matches!(message.body, Body::Lesson { .. });
                 match self.dice(20) {
+                    1.. if lesson && !self.healed && self.dice(10) > 0 => return,
                     0 if !self.healed => return,
                     1 => self.network.push((from, to, message.clone())),
                     _ => {}
@@ -181,7 +184,7 @@ impl World {
                 self.command(node, Command::Read { bytes });
             }
             90..98 => self.advance(),
-            98 if !self.healed && self.dice(20) == 0 => self.crash(),
+            98 if !self.healed && self.dice(6) == 0 => self.crash(),
             _ => {}
         }
     }
