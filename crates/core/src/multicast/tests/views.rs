@@ -305,6 +305,26 @@ fn what_is_not_in_the_cut_is_sent_again_under_the_same_sequence() {
 }
 
 #[test]
+fn who_leaves_when_a_view_ends_is_done_in_the_next() {
+    let mut b = member();
+    assert_eq!(b.command(Command::Leave), []);
+    b.command(Command::Wedge);
+    assert_eq!(b.send(2, "b2"), [refused(2, Refusal::Leaving)]);
+    let cut = Cut {
+        ends: vec![1, 1, 0],
+        stable: vec![0, 0, 0],
+        begins: vec![1, 1, 0],
+        clock: 5,
+        position: 2,
+    };
+    let close = b.command(Command::Close { cut: cut.clone() });
+    assert_eq!(close[..2], [delivered(1, 1, 1, 1, "b1"), sent(1, 1)]);
+    let view = later(2, &[(0, 1), (1, 1), (2, 1)]);
+    assert_eq!(b.command(Command::Install { view, cut }), [drained()]);
+    assert_eq!(b.hear_in(2, 0, data(2, 6, "a2")), [flush(), heartbeat()], "still a member");
+}
+
+#[test]
 fn broken_ends_are_found_out() {
     let cut = Cut {
         ends: vec![1, 1, 0],
