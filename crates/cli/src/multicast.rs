@@ -8,7 +8,8 @@ use crate::{
     outbox::Outbox,
     output::{Clock, MemberClock, Message, Output, Queued, Report},
     program::{
-        PeerBook, Stage, join_refused_text, maybe, member_names, outside_text, quorum_report,
+        JOIN, LOOK, PeerBook, Stage, join_refused_text, maybe, member_names, outside_text,
+        quorum_report,
     },
 };
 use futures_util::future::{BoxFuture, FutureExt};
@@ -17,7 +18,7 @@ use roundelay::{
     View, core::founding,
 };
 use std::{ops::ControlFlow, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
 any text          is a message
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
         }
     });
     let mut order = Order {
-        book: PeerBook::new(&peers, &name),
+        book: PeerBook::new(&peers, &name).holding(),
         stay: args.shared.stay,
         outbox,
         node,
@@ -73,7 +74,8 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
         joined: 0,
         accepted: 0,
         delivered: 0,
-        patience: Some(tokio::time::sleep(PATIENCE).boxed()),
+        patience: Some(sleep(PATIENCE).boxed()),
+        look: Some(sleep(LOOK).boxed()),
         ended: false,
     };
     order.play(events, deliveries).await;
@@ -135,6 +137,8 @@ struct Order {
     delivered: u64,
     /// When it is time to say who is absent.
     patience: Option<BoxFuture<'static, ()>>,
+    /// When it is time to say who is there, even if there is no view.
+    look: Option<BoxFuture<'static, ()>>,
     /// Whether the input has ended, or a script has said `/quit`.
     ended: bool,
 }
@@ -167,6 +171,10 @@ impl Order {
             },
             sent = self.outbox.sent() => self.on_sent(sent).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
+            () = maybe(&mut self.look) => {
+                self.look = None;
+                self.book.release(&self.stage.output).await;
+            }
             command = self.stage.input.command("/quit", full) => {
                 let flow = self.on_command(command).await;
                 self.stage.answered().await;
@@ -290,7 +298,8 @@ impl Order {
         if *loss {
             self.stage.output.report(Report::Loss { after: *position }).await;
         }
-        self.patience = None;
+        (self.patience, self.look) = (None, None);
+        self.book.release(&self.stage.output).await;
         if self.view.replace(view.clone()).is_none() {
             let own = view.position(self.node.name().id());
             self.joined = own.map_or(0, |own| view.members[own].incarnation);
@@ -317,6 +326,10 @@ impl Order {
             }
             Event::Out { left: false } => {
                 self.stage.output.note(outside_text(self.view.is_some())).await;
+                self.patience = None;
+                if self.look.is_some() {
+                    self.look = Some(sleep(JOIN).boxed());
+                }
             }
             Event::JoinRefused(reason) => {
                 let name = self.node.name().as_str();

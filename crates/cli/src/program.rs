@@ -23,6 +23,10 @@ const LEAVE: Duration = Duration::from_millis(4500);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long the next prompt waits for the answer to the command before.
 const ANSWER: Duration = Duration::from_millis(200);
+/// How long a peer that has just started looks for a group before it says who is there.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+/// How long it may then take to be taken in.
+pub(crate) const JOIN: Duration = Duration::from_secs(5);
 /// How long the resolver may take for a warning that nobody waits for.
 const RESOLVE: Duration = Duration::from_secs(3);
 
@@ -207,6 +211,8 @@ async fn unreachable_warning(name: &str, others: &[Peer]) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct PeerBook {
     peers: BTreeMap<NodeId, Entry>,
+    /// Changes that are not said yet, while they are held back.
+    held: Option<Vec<Report>>,
 }
 
 #[derive(Debug)]
@@ -226,15 +232,33 @@ impl PeerBook {
             let (text, address) = (name.to_string(), address.to_string());
             (name.id(), Entry { name: text, address, state: None })
         });
-        Self { peers: peers.collect() }
+        Self { peers: peers.collect(), held: None }
+    }
+
+    /// Says nothing until [`PeerBook::release`]: who comes to a group that exists reads of its view
+    /// first.
+    pub(crate) fn holding(self) -> Self {
+        Self { held: Some(Vec::new()), ..self }
+    }
+
+    /// Says what was held back, and everything from now on at once.
+    pub(crate) async fn release(&mut self, output: &Output) {
+        for report in self.held.take().into_iter().flatten() {
+            output.report(report).await;
+        }
     }
 
     /// Notes a peer's state, and says so if it is news. A peer that is not in the file has only
     /// the name that it gives itself.
     pub(crate) async fn note(&mut self, id: NodeId, name: &str, state: PeerState, output: &Output) {
         let before = self.peers.get_mut(&id).and_then(|entry| entry.state.replace(state));
-        if before != Some(state) {
-            output.report(Report::Peer { name: name.to_owned(), state }).await;
+        if before == Some(state) {
+            return;
+        }
+        let report = Report::Peer { name: name.to_owned(), state };
+        match &mut self.held {
+            Some(held) => held.push(report),
+            None => output.report(report).await,
         }
     }
 
@@ -403,6 +427,22 @@ mod tests {
             assert_eq!(next().as_deref(), Some(line));
         }
         assert_eq!(next(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_is_said_later() {
+        let peers = Peers::of(machines::parse("p1 a\np2 b\n").unwrap());
+        let mut book = PeerBook::new(&peers, "p1").holding();
+        let (output, said) = Output::captured();
+        let p2 = NodeId::from_name("p2");
+        book.note(p2, "p2", PeerState::Up, &output).await;
+        output.note("a view").await;
+        assert!(book.is_any_up());
+        book.release(&output).await;
+        book.note(p2, "p2", PeerState::Down, &output).await;
+        output.flush().await;
+        let said: Vec<String> = said.try_iter().collect();
+        assert_eq!(said, ["a view", "p2 is here", "p2 is gone"]);
     }
 
     #[tokio::test]

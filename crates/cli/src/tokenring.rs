@@ -7,7 +7,8 @@ use crate::{
     input::{Command, Input},
     output::{Output, Report, RingStatus},
     program::{
-        PeerBook, Stage, join_refused_text, maybe, member_names, outside_text, quorum_report,
+        JOIN, LOOK, PeerBook, Stage, join_refused_text, maybe, member_names, outside_text,
+        quorum_report,
     },
 };
 use futures_util::future::{BoxFuture, FutureExt};
@@ -20,7 +21,7 @@ use std::{
     ops::ControlFlow,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
 start    make the ring and set the token going, on any one peer, once
@@ -63,13 +64,14 @@ pub(crate) async fn run(args: Tokenring, mut stage: Stage) -> anyhow::Result<()>
     let (node, events) =
         stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
     let mut ring = Ring {
-        book: PeerBook::new(&peers, &name),
+        book: PeerBook::new(&peers, &name).holding(),
         members: peers.list().iter().map(|peer| peer.name.to_string()).collect(),
         next,
         stay: args.shared.stay,
         node,
         stage,
         lease: args.lease,
+        look: Some(sleep(LOOK).boxed()),
         view: None,
         outside: false,
         shown_waiting: Vec::new(),
@@ -126,6 +128,8 @@ struct Ring {
     stay: bool,
     /// What this peer was told that the lease is.
     lease: Duration,
+    /// When it is time to say who is there, even if there is no view.
+    look: Option<BoxFuture<'static, ()>>,
     /// The last view, once it has been shown.
     view: Option<View>,
     /// Whether the ring is without this peer.
@@ -148,6 +152,7 @@ enum Lock {
 /// What a step is about.
 enum Happened {
     Lost,
+    Looked,
     Event(Option<Event>),
     Started(Result<View, founding::StartError>),
     Granted(Result<Guard, LockError>, Instant),
@@ -175,6 +180,7 @@ impl Ring {
             // The token is shown before the grant that it brings.
             biased;
             event = events.next() => Happened::Event(event),
+            () = maybe(&mut self.look) => Happened::Looked,
             result = maybe(&mut self.starting) => Happened::Started(result),
             happened = self.lock.changed(started) => happened,
             command = self.stage.input.command("quit", pending) => Happened::Command(command),
@@ -189,6 +195,10 @@ impl Ring {
         match happened {
             // Said already.
             Happened::Lost => {}
+            Happened::Looked => {
+                self.look = None;
+                self.book.release(&self.stage.output).await;
+            }
             Happened::Event(Some(event)) => self.on_event(event).await,
             Happened::Event(None) => return self.stopped(),
             Happened::Started(result) => self.on_started(result).await,
@@ -350,6 +360,9 @@ impl Ring {
             Event::Out { left: false } => {
                 self.stage.output.note(outside_text(self.view.is_some())).await;
                 self.outside = true;
+                if self.look.is_some() {
+                    self.look = Some(sleep(JOIN).boxed());
+                }
             }
             Event::JoinRefused(reason) => {
                 let name = self.node.name().as_str();
@@ -399,6 +412,8 @@ impl Ring {
         }
         self.outside = false;
         self.view = Some(view.clone());
+        self.look = None;
+        self.book.release(&self.stage.output).await;
     }
 
     async fn on_status(&self) {

@@ -357,7 +357,7 @@ fn the_ring_closes_around_a_killed_holder_which_comes_back() {
         let [mut again] = start_all(&dir, ["p3"], |name| args(&FIVE, name, &more));
         let number = wait_view(&mut again, &["p1", "p2", "p4", "p5", "p3"]);
         let about: Vec<&Value> = again.seen.iter().map(|(_, event)| event).collect();
-        assert_eq!(about[0]["event"], "ready");
+        assert_eq!((&about[0]["event"], &about[1]["event"]), (&json!("ready"), &json!("view")));
         let views: Vec<&Value> = again.all("view");
         assert_eq!((views.len(), &views[0]["number"]), (1, &json!(number)));
         for peer in &mut peers {
