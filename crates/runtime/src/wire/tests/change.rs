@@ -13,12 +13,17 @@ pub(super) fn change() -> impl Strategy<Value = Message> {
         (any::<u64>(), vec(life(), 0..9), option::of(ballot()))
             .prop_map(|(hears, joiners, wedged)| Body::Beat { hears, joiners, wedged }),
         ballot().prop_map(|ballot| Body::Prepare { ballot }),
-        (ballot(), option::of((ballot(), value())), report())
-            .prop_map(|(ballot, accepted, report)| Body::Promise { ballot, accepted, report }),
+        (ballot(), option::of((ballot(), value())), report()).prop_map(
+            |(ballot, accepted, report)| {
+                let (accepted, report) = (accepted.map(Box::new), Box::new(report));
+                Body::Promise { ballot, accepted, report }
+            }
+        ),
         ballot().prop_map(|promised| Body::Refuse { promised }),
-        (ballot(), value()).prop_map(|(ballot, value)| Body::Accept { ballot, value }),
+        (ballot(), value().prop_map(Box::new))
+            .prop_map(|(ballot, value)| Body::Accept { ballot, value }),
         ballot().prop_map(|ballot| Body::Accepted { ballot }),
-        value().prop_map(|value| Body::Decided { value }),
+        value().prop_map(|value| Body::Decided { value: Box::new(value) }),
         Just(Body::Ask),
         (name(), life(), option::of(name()), vec(any::<u64>(), 0..9)).prop_map(
             |(name, life, next, hears)| {
