@@ -35,7 +35,7 @@ pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<Stri
             let (bytes, queue) = (order.unstable_bytes, order.queue.len());
             left.push(format!("{name} keeps {bytes} bytes of its own and {queue} messages"));
         }
-        if order.ignored > 0 {
+        if order.ignored > 0 && calm {
             left.push(format!("{name} has ignored {} messages of the order", order.ignored));
         }
     }

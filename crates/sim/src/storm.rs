@@ -189,6 +189,10 @@ struct Storm<'a, P: Subject> {
     planned_until: Time,
     /// Whether only background messages are allowed.
     quiet: bool,
+    /// Whether the group stands still for good, as it must.
+    stuck: bool,
+    /// How many nodes have crashed before there was a group.
+    crashed_early: usize,
     /// Steps since a node was measured.
     unmeasured: u64,
     /// With so many steps it is busy with itself.
@@ -202,8 +206,8 @@ enum Control {
     Stop(NodeId),
     /// A node crashes, now or soon.
     Crash(Outage),
-    /// A new life of it begins.
-    Restart(Outage),
+    /// A new life of it begins, with its disk or without.
+    Restart(NodeId, bool),
     /// A peer notices that it is gone.
     Notice { peer: NodeId, gone: NodeId },
 }
@@ -241,6 +245,8 @@ impl<'a, P: Subject> Storm<'a, P> {
             controls_made: 0,
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
+            stuck: false,
+            crashed_early: 0,
             unmeasured: 0,
             steps_max: STEPS_MAX * (pairs / STEPS_MAX_NODES.pow(2)).max(1),
         };
@@ -304,6 +310,11 @@ impl<'a, P: Subject> Storm<'a, P> {
                     return Ok((now, now.since(self.planned_until)));
                 }
                 if now.since(self.planned_until) > self.scenario.patience {
+                    self.stuck = self.goals.is_stuck(&self.running());
+                    if self.stuck {
+                        self.goals.count_stuck();
+                        return Ok((now, now.since(self.planned_until)));
+                    }
                     return Err(Failure::Unreached(open));
                 }
             }
@@ -317,6 +328,9 @@ impl<'a, P: Subject> Storm<'a, P> {
 
     /// Everything is reached and quiet: so nothing may be left over.
     fn expect_nothing_left(&self) -> Result<(), Failure> {
+        if self.stuck {
+            return Ok(());
+        }
         let left =
             |(id, machine): (_, &P)| limits::leftovers(self.scenario, id, &machine.node().status());
         let left = self.sim.running().flat_map(left).map(|what| EMPTIED.open(what));
@@ -358,7 +372,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             self.goals.see(who, &Seen::Effect(effect));
         }
         if self.quiet
-            && let Some(message) = disturbance(&step, self.scenario)
+            && let Some(message) = disturbance(&step, self.scenario, self.stuck)
         {
             return Err(Failure::Restless { time: step.time, name: name(), message });
         }
@@ -395,23 +409,73 @@ impl<'a, P: Subject> Storm<'a, P> {
             Control::Stop(node) => {
                 self.sim.stop(node);
                 self.on_end(node);
-            }
-            Control::Crash(outage) => match outage.end {
-                End::At => {
-                    self.sim.crash(outage.node);
-                    self.on_end(outage.node);
-                    self.control(now + outage.span, Control::Restart(outage));
+                // Some who have left come back: a new life, which joins.
+                let storm = self.scenario.storm;
+                let dice = self.dice_of(node);
+                let (returns, after) = (dice.chance(300), dice.span(LOOK, storm));
+                if returns {
+                    self.control(now + after, Control::Restart(node, false));
                 }
-                End::BetweenEffects => self.sim.doom(outage.node, Doom::BetweenEffects),
-                End::FailedSave => self.sim.doom(outage.node, Doom::FailedSave),
-            },
+            }
+            Control::Crash(outage) if self.may_crash(outage.node) => self.crash(outage),
+            // Not now, and not when the storm is over.
+            Control::Crash(outage) if now + LOOK < Time::ZERO + self.scenario.storm => {
+                self.control(now + LOOK, Control::Crash(outage));
+            }
+            Control::Crash(_) => {}
             Control::Notice { peer, gone } => {
                 // Too late, if it is back: then the new link has told of the old one's end.
                 if !self.sim.runs(gone) {
                     self.sim.input_at(now, peer, Input::LinkDown(gone));
                 }
             }
-            Control::Restart(outage) => self.restart(outage),
+            Control::Restart(node, keeps_disk) => self.restart(node, keeps_disk),
+        }
+    }
+
+    /// Whether the group can go on without this node: not if so many memories are gone that nothing
+    /// can be decided any more. Nor while its members are about to decide something, for nobody
+    /// knows then who will have to decide the next time.
+    fn may_crash(&self, node: NodeId) -> bool {
+        if !self.scenario.group {
+            return true;
+        }
+        let running: Vec<(NodeId, &P)> = self.sim.running().collect();
+        let views = running.iter().filter_map(|(_, machine)| machine.node().view());
+        let Some(newest) = views.max_by_key(|view| view.number) else {
+            return self.crashed_early < (self.scenario.nodes.len() - 1) / 2;
+        };
+        let mut left = 0;
+        for (at, member) in newest.members.iter().enumerate() {
+            let life = self.lives.get(&member.id);
+            let machine = running.iter().find(|(id, _)| *id == member.id);
+            let Some((_, machine)) = machine.filter(|_| life == Some(&member.life)) else {
+                continue;
+            };
+            let status = machine.node().status().change;
+            let wedged = status.is_none_or(|status| status.wedged);
+            if wedged || machine.node().view() != Some(newest) {
+                return false;
+            }
+            left |= u64::from(member.id != node) << at;
+        }
+        newest.is_quorum(left)
+    }
+
+    fn crash(&mut self, outage: Outage) {
+        let node = outage.node;
+        if self.scenario.group && !self.sim.running().any(|(_, m)| m.node().view().is_some()) {
+            self.crashed_early += 1;
+        }
+        match outage.end {
+            End::At => {
+                self.sim.crash(node);
+                self.on_end(node);
+                let at = self.sim.now() + outage.span;
+                self.control(at, Control::Restart(node, outage.keeps_disk));
+            }
+            End::BetweenEffects => self.sim.doom(node, Doom::BetweenEffects),
+            End::FailedSave => self.sim.doom(node, Doom::FailedSave),
         }
     }
 
@@ -432,26 +496,29 @@ impl<'a, P: Subject> Storm<'a, P> {
         self.on_end(node);
         let mut outages = self.scenario.weather.outages.iter();
         let outage = outages.find(|outage| outage.node == node).expect("only these were doomed");
-        self.control(self.sim.now() + outage.span, Control::Restart(*outage));
+        let at = self.sim.now() + outage.span;
+        self.control(at, Control::Restart(node, outage.keeps_disk));
     }
 
-    fn restart(&mut self, outage: Outage) {
-        let (now, node) = (self.sim.now(), outage.node);
+    fn restart(&mut self, node: NodeId, keeps_disk: bool) {
+        let now = self.sim.now();
         let mut nodes = self.scenario.nodes.iter();
-        let mut config =
-            nodes.find(|plan| plan.id() == node).expect("a node of the scenario").config.clone();
+        let before = nodes.find(|plan| plan.id() == node).expect("a node of the scenario");
+        let mut config = before.config.clone();
         config.life = draw_life(self.dice_of(node));
         if let Some(gossip) = &mut config.gossip {
             gossip.life = config.life;
         }
         if let Some(group) = &mut config.group {
             group.founding.life = config.life;
+            group.change.life = config.life;
         }
         self.lives.insert(node, config.life);
         self.came_back.insert(node);
-        let plan = Plan::after_crash(self.dice_of(node));
+        let (parts, starts) = (self.scenario.parts, before.starts());
+        let plan = Plan::of_later_life(self.dice_of(node), parts, starts);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
-        if outage.keeps_disk {
+        if keeps_disk {
             self.sim.restart(node, P::new(config), now);
         } else {
             self.sim.restart_without_disk(node, P::new(config), now);
@@ -522,9 +589,13 @@ fn react<P: Subject>(application: &mut Application, step: &Step<'_, P>) -> After
 }
 
 /// The first message of a step that a quiet group does not send.
-fn disturbance<P: Subject>(step: &Step<'_, P>, scenario: &Scenario) -> Option<String> {
+fn disturbance<P: Subject>(
+    step: &Step<'_, P>,
+    scenario: &Scenario,
+    stuck: bool,
+) -> Option<String> {
     step.effects.iter().find_map(|effect| match effect {
-        Effect::Send { message, .. } if !is_background(message, scenario) => {
+        Effect::Send { message, .. } if !is_background(message, scenario, stuck) => {
             Some(format!("{message:?}"))
         }
         _ => None,
