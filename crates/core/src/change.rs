@@ -67,6 +67,8 @@ pub enum Body {
     Beat {
         /// A bit per position; the own one is set.
         hears: u64,
+        /// The lives that ask to be taken in, as far as they are heard here (V4).
+        joiners: Vec<Life>,
         /// What the sender is wedged by, if it is.
         wedged: Option<Ballot>,
     },
@@ -116,6 +118,8 @@ pub enum Body {
         life: Life,
         /// The member before which it stands on the ring, if it says so.
         next: Option<Name>,
+        /// The members that it hears: it is taken in when all hear it and it hears all (V4).
+        hears: Vec<NodeId>,
     },
     /// "I cannot take you in."
     JoinRefused {
@@ -166,12 +170,12 @@ pub enum Timer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
-    /// Begin in this view of this group, as a member of it.
+    /// Begin in view 1 of this group, as a member of it.
     Found {
         /// The group.
         cluster: u64,
-        /// View 1.
-        view: View,
+        /// View 1, and what begins with it.
+        value: Value,
     },
     /// Become a member of this group, which exists.
     Join {
@@ -190,7 +194,12 @@ pub enum Command {
     /// A heartbeat is due.
     Beat,
     /// What lock and order of this wedged node know, after [`Event::Wedged`].
-    Report(Report),
+    Report {
+        /// Of the order: none while this member is mute (V4).
+        order: Option<multicast::Report>,
+        /// Of the lock.
+        lock: Option<tokenring::Report>,
+    },
     /// The messages of the cut are here, after [`Event::Gather`].
     Gathered,
     /// A frame of this view came from this peer, and this node is in another, or wedged.

@@ -81,6 +81,8 @@ pub enum State {
 pub struct Detector {
     config: Config,
     peers: BTreeMap<NodeId, Peer>,
+    /// When the next tick should come.
+    due: Time,
 }
 
 /// What is known about one peer.
@@ -98,12 +100,17 @@ struct Peer {
 impl Detector {
     /// A detector that knows nobody.
     pub fn new(config: Config) -> Self {
-        Self { config, peers: BTreeMap::new() }
+        Self { config, peers: BTreeMap::new(), due: Time::ZERO }
     }
 
     /// The peers heard of, and their states.
     pub fn peers(&self) -> Vec<(NodeId, State)> {
         self.peers.iter().map(|(id, peer)| (*id, peer.state)).collect()
+    }
+
+    /// What is known about a peer, if it was ever heard of.
+    pub fn state(&self, id: NodeId) -> Option<State> {
+        self.peers.get(&id).map(|peer| peer.state)
     }
 
     fn peer(&mut self, id: NodeId) -> &mut Peer {
@@ -160,11 +167,14 @@ impl Detector {
 
     fn on_tick(&mut self, cx: &mut Context<'_, Self>) {
         let (now, silence_min) = (cx.now(), nanos(self.config.suspect_min));
+        // Who was stopped itself has not listened: the peers are not to blame for that time.
+        let asleep = if cx.has(Bug::BlamesOthers) { Duration::ZERO } else { now.since(self.due) };
         for (id, peer) in &mut self.peers {
             if !peer.link {
                 continue;
             }
             cx.send(*id, Message::Heartbeat);
+            peer.heard = peer.heard.map(|heard| now.min(heard + asleep));
             let silence = peer.heard.map_or(0, |heard| nanos(now.since(heard)));
             // Two gaps: one message may get lost without a suspicion.
             let silence_max = silence_min.max(2 * peer.gap + 4 * peer.deviation);
@@ -172,6 +182,11 @@ impl Detector {
                 change(*id, peer, State::Suspect, cx);
             }
         }
+        self.tick_later(cx);
+    }
+
+    fn tick_later(&mut self, cx: &mut Context<'_, Self>) {
+        self.due = cx.now() + self.config.heartbeat;
         cx.set_timer(Timer::Tick, self.config.heartbeat);
     }
 
@@ -217,7 +232,7 @@ impl Protocol for Detector {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(_) => cx.set_timer(Timer::Tick, self.config.heartbeat),
+            Input::Start(_) => self.tick_later(cx),
             Input::Message { from: _, message: Message::Heartbeat } | Input::Appended(_) => {}
             Input::Message { from, message: Message::Goodbye } => self.on_goodbye(from, cx),
             Input::Timer(Timer::Tick) => self.on_tick(cx),
@@ -269,6 +284,7 @@ mod tests {
     #[test]
     fn silence_is_suspicious_and_any_message_clears_it() {
         let mut d = detector();
+        states(&mut d, 0, Input::Start(None));
         states(&mut d, 0, Input::LinkUp(P));
         for second in 1..=3 {
             assert_eq!(states(&mut d, second, Input::Timer(Timer::Tick)), []);
@@ -280,13 +296,31 @@ mod tests {
     #[test]
     fn the_timeout_follows_the_measured_gaps() {
         let mut d = detector();
+        states(&mut d, 0, Input::Start(None));
         states(&mut d, 0, Input::LinkUp(P));
-        for n in 1..=20 {
-            states(&mut d, 3 * n, Input::Command(Command::Heard(P)));
+        for second in 1..=60 {
+            states(&mut d, second, Input::Timer(Timer::Tick));
+            if second % 3 == 0 {
+                states(&mut d, second, Input::Command(Command::Heard(P)));
+            }
         }
         // Gaps of three seconds are this peer's habit: four are not yet suspicious.
-        assert_eq!(states(&mut d, 64, Input::Timer(Timer::Tick)), []);
-        assert_eq!(states(&mut d, 80, Input::Timer(Timer::Tick)), [State::Suspect]);
+        for second in 61..=64 {
+            assert_eq!(states(&mut d, second, Input::Timer(Timer::Tick)), []);
+        }
+        let later = (65..80).flat_map(|s| states(&mut d, s, Input::Timer(Timer::Tick)));
+        assert_eq!(later.collect::<Vec<_>>(), [State::Suspect]);
+    }
+
+    #[test]
+    fn who_was_stopped_itself_does_not_blame_the_others() {
+        let mut d = detector();
+        states(&mut d, 0, Input::Start(None));
+        states(&mut d, 0, Input::LinkUp(P));
+        states(&mut d, 1, Input::Timer(Timer::Tick));
+        assert_eq!(states(&mut d, 60, Input::Timer(Timer::Tick)), []);
+        let later = (61..70).flat_map(|s| states(&mut d, s, Input::Timer(Timer::Tick)));
+        assert_eq!(later.collect::<Vec<_>>(), [State::Suspect]);
     }
 
     #[test]

@@ -17,9 +17,10 @@ pub use machine::Founding;
 use crate::{
     id::{Life, Name, NodeId},
     tokenring::Mode,
-    view::View,
+    view::{Value, View},
 };
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// Settings of the founding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,8 @@ pub struct Config {
     pub trigger: Trigger,
     /// How the token of the default lock moves, if this node founds.
     pub mode: Mode,
+    /// How long the word of a quorum lets a member grant locks, if this node founds.
+    pub lease: Duration,
 }
 
 /// When a node founds.
@@ -169,6 +172,8 @@ pub enum Command {
     Start,
     /// Take part in no founding any more.
     Leave,
+    /// The group has taken this life in: say that it is active.
+    Adopt,
 }
 
 /// What the founding reports.
@@ -177,17 +182,20 @@ pub enum Command {
 pub enum Event {
     /// The start waits for these listed nodes, which are not reached yet.
     WaitingFor(Vec<Name>),
-    /// A strict majority is active in this view: it may be used.
+    /// A strict majority is active in view 1: it may be used.
     Installed {
-        /// The view.
-        view: View,
-        /// The position of its founder.
-        founder: usize,
+        /// Which group.
+        run: u64,
+        /// The view, and what begins with it.
+        value: Value,
     },
     /// The start was refused.
     Refused(StartError),
-    /// The group runs with an earlier life of this node, so this one is turned away (H3, V6).
-    TurnedAway,
+    /// The group exists, and this life is not in its first view: it may join (V6, V8).
+    Outside {
+        /// Which group.
+        run: u64,
+    },
 }
 
 /// Why a start did not happen.
@@ -230,6 +238,6 @@ pub enum Phase {
     Active,
     /// The view is in use.
     Installed,
-    /// The group runs with an earlier life of this node.
-    TurnedAway,
+    /// The group exists without this life.
+    Outside,
 }

@@ -5,9 +5,13 @@
 //! they guarantee and under which assumptions are in `docs/protocols/multicast.md`.
 
 mod cut;
+mod ending;
+mod gather;
 mod group;
 mod history;
 mod learning;
+mod log;
+mod machine;
 mod patience;
 mod receipts;
 mod repair;
@@ -26,6 +30,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 use group::Group;
+use learning::Learning;
+use log::Log;
+use machine::is_beyond_view;
 
 /// What a delivered message counts for in the unread bytes, beside its payload, in bytes. Who sends
 /// [`Command::Read`] counts the same.
@@ -206,6 +213,10 @@ pub enum Timer {
     Heartbeat,
     /// Ask again for what is missing.
     Want,
+    /// Ask somebody else for the messages of the cut that are missing.
+    Fetch,
+    /// Ask somebody else for the order.
+    Learn,
 }
 
 /// Which send: chosen by the application, unique in its life.
@@ -371,34 +382,59 @@ pub struct Waiting {
 /// The state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Multicast {
-    config: Config,
+    /// The part in the view. In it is the log, as long as there is one.
     group: Option<Group>,
-    /// Whether it has left before there was a view: it takes part in none.
-    gone: bool,
+    /// Before the first view, and between views.
+    log: Option<Log>,
+    /// While a part of the order is missing here.
+    learning: Option<Learning>,
 }
 
 impl Multicast {
     /// A machine that has not started.
     pub fn new(config: Config) -> Self {
         assert!(config.fragment_bytes > 0, "a piece of a message has at least one byte");
-        Self { config, group: None, gone: false }
+        Self { group: None, log: Some(Log::new(config)), learning: None }
     }
 
     /// Whether a send is taken now: this member's share of the unstable bytes is not used up, and
-    /// no message waits for its room. (Before there is a view, and while leaving, a send is refused
-    /// for another reason, and this says true so that it is.)
+    /// no message waits for its room, or for the next view. (Before the first view, and while
+    /// leaving, a send is refused for another reason, and this says true so that it is.)
     pub fn accepts_sends(&self) -> bool {
-        self.group.as_ref().is_none_or(Group::is_open)
+        self.log().is_open()
+    }
+
+    /// What this node knew of its view when it was wedged, which is the same for every ballot (V2).
+    /// None if it is not wedged in a view, or has no memory of it, since it still lacks what comes
+    /// before it (V4).
+    pub fn report(&self) -> Option<Report> {
+        self.group.as_ref().and_then(Group::report)
     }
 
     /// The retained messages from `position` on, oldest first.
     pub fn history(&self, position: u64) -> impl Iterator<Item = &Delivery> {
-        self.group.iter().flat_map(move |group| group.history(position))
+        self.log().history.since(position)
     }
 
     /// What people may look at.
     pub fn status(&self) -> Status {
-        self.group.as_ref().map(Group::status).unwrap_or_default()
+        let log = self.log();
+        let mut status = self.group.as_ref().map_or_else(|| log.status(), Group::status);
+        if let Some(learning) = self.learning.as_ref().filter(|learning| learning.is_needed()) {
+            let me = log.is_paused().then_some((log.config.me, learning.since()));
+            status.waiting_for = me.or_else(|| learning.waits_for());
+        }
+        status
+    }
+
+    fn log(&self) -> &Log {
+        let log = self.group.as_ref().map(|group| &group.log).or(self.log.as_ref());
+        log.expect("the log is in the group or here")
+    }
+
+    fn log_mut(&mut self) -> &mut Log {
+        let log = self.group.as_mut().map(|group| &mut group.log).or(self.log.as_mut());
+        log.expect("the log is in the group or here")
     }
 }
 
@@ -409,42 +445,31 @@ impl Protocol for Multicast {
     type Event = Event;
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
-        let Some(group) = &mut self.group else { return self.before_install(input, cx) };
+        if is_beyond_view(&input) {
+            return self.beyond_view(input, cx);
+        }
+        let Some(group) = &mut self.group else { return self.between_views(input, cx) };
         match input {
             Input::Message { from, message } => group.on_message(from, message, cx),
             Input::Timer(Timer::Flush) => group.on_flush(cx),
             Input::Timer(Timer::Heartbeat) => group.on_heartbeat(cx),
             Input::Timer(Timer::Want) => group.on_want_timer(cx),
+            Input::Timer(Timer::Fetch) => group.on_fetch_timer(cx),
             Input::Command(Command::Send { ticket, payload }) => group.on_send(ticket, payload, cx),
-            Input::Command(Command::Read { bytes }) => group.on_read(bytes, cx),
-            Input::Command(Command::Leave) => group.on_leave(),
+            Input::Command(Command::Read { bytes }) => {
+                group.on_read(bytes, cx);
+                if let Some(learning) = &mut self.learning {
+                    learning.on_read(&group.log, cx);
+                }
+            }
+            Input::Command(Command::Leave) => group.log.on_leave(),
+            Input::Command(Command::Wedge) => group.freeze(cx),
+            Input::Command(Command::Gather { cut, holders }) => group.on_gather(cut, holders, cx),
             Input::LinkUp(peer) => group.on_link_up(peer, cx),
-            // The view is fixed, and nothing is restored or appended in this version. A link that
-            // is down says nothing about the node behind it.
-            Input::Command(Command::Install { .. })
-            | Input::Start(_)
-            | Input::LinkDown(_)
-            | Input::Appended(_) => return,
+            // Nothing is restored or appended in this version. A link that is down says nothing
+            // about the node behind it. The rest is beyond the view.
+            _ => return,
         }
         group.settle(cx);
-    }
-}
-
-impl Multicast {
-    fn before_install(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
-        match input {
-            Input::Command(Command::Install { view }) if !self.gone => {
-                self.group = Some(Group::new(self.config.clone(), &view, cx.now()));
-            }
-            Input::Command(Command::Send { ticket, .. }) => {
-                let reason = if self.gone { Refusal::Leaving } else { Refusal::NotStarted };
-                cx.emit(Event::Refused { ticket, reason });
-            }
-            Input::Command(Command::Leave) if !self.gone => {
-                self.gone = true;
-                cx.emit(Event::LeaveDone);
-            }
-            _ => {}
-        }
     }
 }

@@ -1,25 +1,25 @@
 //! What a process runs: all protocols composed into one.
 //!
-//! The node is itself a [`Protocol`]. A child's events are returned to it, and that is how the
-//! founding's view reaches the lock and the order.
+//! The node is itself a [`Protocol`]. A child's events are returned to it, and that is how a view
+//! reaches the lock and the order: see [`group`].
 
+mod group;
 #[cfg(test)]
 mod tests;
 
 use crate::{
+    change,
     detector::{self, Detector},
-    founding::{self, Founding},
+    founding,
     gossip::{self, Gossip},
     id::{Life, Name, NodeId},
     multicast::{self, Multicast},
-    planted::Bug,
     protocol::{Context, EffectOf, Input, InputOf, Protocol},
     tokenring::{self, TokenRing},
+    view::View,
 };
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::vec::Vec;
+use group::Group;
 
 /// Settings of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,8 +41,10 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupConfig {
-    /// How the group comes to be.
+    /// How the group comes to be,
     pub founding: founding::Config,
+    /// and how it changes.
+    pub change: change::Config,
     /// The lock, if the group has it.
     pub lock: Option<tokenring::Config>,
     /// The order, if the group has it.
@@ -57,6 +59,8 @@ pub enum Message {
     Detector(detector::Message),
     /// Of the founding.
     Founding(founding::Message),
+    /// Of the view change.
+    Change(change::Message),
     /// Of the lock.
     Lock(tokenring::Message),
     /// Of the order.
@@ -73,6 +77,8 @@ pub enum Timer {
     Detector(detector::Timer),
     /// Of the founding.
     Founding(founding::Timer),
+    /// Of the view change.
+    Change(change::Timer),
     /// Of the lock.
     Lock(tokenring::Timer),
     /// Of the order.
@@ -110,6 +116,24 @@ pub enum Event {
     },
     /// Of the founding.
     Founding(founding::Event),
+    /// A view begins: everything of the one before has been reported.
+    View {
+        /// The view.
+        view: View,
+        /// Whether this life was not a member before. (Of view 1 all are.)
+        joins: bool,
+        /// Messages after `position` may be lost (V5).
+        loss: bool,
+        /// The position of the last message before it, in the order.
+        position: u64,
+    },
+    /// The group goes on without this life, which does what it can to come back.
+    Out {
+        /// It has asked for that, and does not.
+        left: bool,
+    },
+    /// Of the view change.
+    Change(change::Event),
     /// Of the lock.
     Lock(tokenring::Event),
     /// Of the order.
@@ -127,6 +151,8 @@ pub struct Status {
     pub peers: Vec<(NodeId, detector::State)>,
     /// The founding of the group.
     pub founding: Option<founding::Status>,
+    /// Its view.
+    pub change: Option<change::Status>,
     /// The lock.
     pub lock: Option<tokenring::Status>,
     /// The order.
@@ -179,46 +205,20 @@ where
 pub struct Node {
     id: NodeId,
     detector: Child<Detector>,
-    founding: Option<Child<Founding>>,
-    lock: Option<Child<TokenRing>>,
-    order: Option<Child<Multicast>>,
+    group: Option<Group>,
     gossip: Option<Child<Gossip>>,
-    /// Peers with a link, and whether lock and order have been told.
-    links: BTreeMap<NodeId, bool>,
-    /// Whether the node leaves as soon as the view that it has said yes to is in use.
-    leave_later: bool,
-    /// The parts that have not left yet, once the node is leaving.
-    leaving: Option<BTreeSet<Part>>,
-}
-
-/// What takes time to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Part {
-    Lock,
-    Order,
+    leaving: bool,
 }
 
 impl Node {
     /// A node that has not started.
     pub fn new(config: Config) -> Self {
-        let (founding, lock, order) = match config.group {
-            None => (None, None, None),
-            Some(group) => (
-                Some(Founding::new(group.founding)),
-                group.lock.map(TokenRing::new),
-                group.order.map(Multicast::new),
-            ),
-        };
         Self {
             id: config.name.id(),
             detector: Child::new(Detector::new(config.detector)),
-            founding: founding.map(Child::new),
-            lock: lock.map(Child::new),
-            order: order.map(Child::new),
+            group: config.group.map(Group::new),
             gossip: config.gossip.map(Gossip::new).map(Child::new),
-            links: BTreeMap::new(),
-            leave_later: false,
-            leaving: None,
+            leaving: false,
         }
     }
 
@@ -229,23 +229,30 @@ impl Node {
 
     /// What people may look at.
     pub fn status(&self) -> Status {
+        let group = self.group.as_ref();
         Status {
             peers: self.detector.machine.peers(),
-            founding: self.founding.as_ref().map(|child| child.machine.status()),
-            lock: self.lock.as_ref().map(|child| child.machine.status()),
-            order: self.order.as_ref().map(|child| child.machine.status()),
-            gossip: self.gossip.as_ref().map(|child| child.machine.status()),
+            founding: group.map(|group| group.founding.machine.status()),
+            change: group.map(|group| group.change.machine.status()),
+            lock: self.lock().map(TokenRing::status),
+            order: self.order().map(Multicast::status),
+            gossip: self.gossip().map(Gossip::status),
         }
+    }
+
+    /// The view of which this life is a member.
+    pub fn view(&self) -> Option<&View> {
+        self.group.as_ref()?.change.machine.view()
     }
 
     /// The order, to look at its history.
     pub fn order(&self) -> Option<&Multicast> {
-        self.order.as_ref().map(|child| &child.machine)
+        Some(&self.group.as_ref()?.order.as_ref()?.machine)
     }
 
     /// The lock, to look at it.
     pub fn lock(&self) -> Option<&TokenRing> {
-        self.lock.as_ref().map(|child| &child.machine)
+        Some(&self.group.as_ref()?.lock.as_ref()?.machine)
     }
 
     /// The gossip, to look at it.
@@ -256,12 +263,12 @@ impl Node {
     /// Whether the order takes another message now. If not, keep it and ask again after the next
     /// input: that is the back-pressure on the application.
     pub fn accepts_sends(&self) -> bool {
-        self.order.as_ref().is_none_or(|child| child.machine.accepts_sends())
+        self.order().is_none_or(Multicast::accepts_sends)
     }
 
     /// Whether the gossip takes another rumor now.
     pub fn accepts_rumors(&self) -> bool {
-        self.gossip.as_ref().is_none_or(|child| child.machine.accepts_rumors())
+        self.gossip().is_none_or(Gossip::accepts_rumors)
     }
 }
 
@@ -282,8 +289,11 @@ impl Protocol for Node {
             // Nothing is appended in this version.
             Input::Appended(_) => {}
         }
-        if self.has_events() {
-            self.on_events(cx);
+        if let Some(group) = self.group.as_mut().filter(|group| group.has_events()) {
+            group.on_events(cx);
+            if group.has_left() {
+                self.finish_leave(cx);
+            }
         }
     }
 }
@@ -305,14 +315,8 @@ impl Link {
 impl Node {
     fn on_start(&mut self, record: Option<&crate::view::Record>, cx: &mut Context<'_, Self>) {
         self.detector.handle(Input::Start(None), cx);
-        if let Some(founding) = &mut self.founding {
-            founding.handle(Input::Start(record.cloned()), cx);
-        }
-        if let Some(lock) = &mut self.lock {
-            lock.handle(Input::Start(None), cx);
-        }
-        if let Some(order) = &mut self.order {
-            order.handle(Input::Start(None), cx);
+        if let Some(group) = &mut self.group {
+            group.on_start(record, cx);
         }
         if let Some(gossip) = &mut self.gossip {
             gossip.handle(Input::Start(None), cx);
@@ -324,29 +328,13 @@ impl Node {
         let goodbye = matches!(message, Message::Detector(detector::Message::Goodbye));
         if !goodbye && !self.detector.machine.hears_as_ever(from, cx.now()) {
             self.detector.handle(Input::Command(detector::Command::Heard(from)), cx);
+            self.review(from, cx);
         }
         match message {
             Message::Detector(message) => {
                 self.detector.handle(Input::Message { from, message }, cx);
-            }
-            Message::Founding(message) => {
-                if let Some(founding) = &mut self.founding {
-                    founding.handle(Input::Message { from, message }, cx);
-                    self.admit_members(cx);
-                }
-            }
-            Message::Lock(message) => {
-                if let Some(lock) =
-                    self.lock.as_mut().filter(|_| knows(self.founding.as_ref(), from))
-                {
-                    lock.handle(Input::Message { from, message }, cx);
-                }
-            }
-            Message::Order(message) => {
-                if let Some(order) =
-                    self.order.as_mut().filter(|_| knows(self.founding.as_ref(), from))
-                {
-                    order.handle(Input::Message { from, message }, cx);
+                if goodbye {
+                    self.review(from, cx);
                 }
             }
             Message::Gossip(message) => {
@@ -354,25 +342,37 @@ impl Node {
                     gossip.handle(Input::Message { from, message }, cx);
                 }
             }
+            Message::Founding(message) => {
+                if let Some(group) = &mut self.group {
+                    group.founding.handle(Input::Message { from, message }, cx);
+                    self.review(from, cx);
+                }
+            }
+            Message::Change(message) => {
+                if let Some(group) = &mut self.group {
+                    group.change.handle(Input::Message { from, message }, cx);
+                }
+            }
+            Message::Lock(message) => {
+                if let Some(group) = &mut self.group {
+                    group.on_lock_message(from, message, cx);
+                }
+            }
+            Message::Order(message) => {
+                if let Some(group) = &mut self.group {
+                    group.on_order_message(from, message, cx);
+                }
+            }
         }
     }
 
     fn on_timer(&mut self, timer: Timer, cx: &mut Context<'_, Self>) {
         match timer {
-            Timer::Detector(timer) => self.detector.handle(Input::Timer(timer), cx),
-            Timer::Founding(timer) => {
-                if let Some(founding) = &mut self.founding {
-                    founding.handle(Input::Timer(timer), cx);
-                }
-            }
-            Timer::Lock(timer) => {
-                if let Some(lock) = &mut self.lock {
-                    lock.handle(Input::Timer(timer), cx);
-                }
-            }
-            Timer::Order(timer) => {
-                if let Some(order) = &mut self.order {
-                    order.handle(Input::Timer(timer), cx);
+            Timer::Detector(timer @ detector::Timer::Tick) => {
+                self.detector.handle(Input::Timer(timer), cx);
+                self.review_all(cx);
+                if let Some(group) = &mut self.group {
+                    group.on_beat(cx);
                 }
             }
             Timer::Gossip(timer) => {
@@ -380,176 +380,70 @@ impl Node {
                     gossip.handle(Input::Timer(timer), cx);
                 }
             }
+            Timer::Founding(_) | Timer::Change(_) | Timer::Lock(_) | Timer::Order(_) => {
+                if let Some(group) = &mut self.group {
+                    group.on_timer(timer, cx);
+                }
+            }
         }
     }
 
     fn on_command(&mut self, command: Command, cx: &mut Context<'_, Self>) {
-        match command {
-            Command::Start => match &mut self.founding {
-                Some(founding) => {
-                    founding.handle(Input::Command(founding::Command::Start), cx);
-                }
-                None => cx
-                    .emit(Event::Founding(founding::Event::Refused(founding::StartError::NoGroup))),
-            },
-            Command::Lock(command) => {
-                if let Some(lock) = &mut self.lock {
-                    lock.handle(Input::Command(command), cx);
-                }
-            }
-            Command::Order(command) => {
-                if let Some(order) = &mut self.order {
-                    order.handle(Input::Command(command), cx);
-                }
-            }
-            Command::Gossip(command) => {
+        match (command, &mut self.group) {
+            (Command::Leave, _) => self.on_leave(cx),
+            (Command::Gossip(command), _) => {
                 if let Some(gossip) = &mut self.gossip {
                     gossip.handle(Input::Command(command), cx);
                 }
             }
-            Command::Leave => self.on_leave(cx),
+            (command, Some(group)) => group.on_command(command, cx),
+            (Command::Start, None) => {
+                cx.emit(Event::Founding(founding::Event::Refused(founding::StartError::NoGroup)))
+            }
+            (Command::Lock(_) | Command::Order(_), None) => {}
         }
     }
 
     fn on_link(&mut self, link: &Link, cx: &mut Context<'_, Self>) {
         self.detector.handle(link.input(), cx);
-        if let Some(founding) = &mut self.founding {
-            founding.handle(link.input(), cx);
+        if let Some(group) = &mut self.group {
+            group.founding.handle(link.input(), cx);
         }
         if let Some(gossip) = &mut self.gossip {
             gossip.handle(link.input(), cx);
         }
         let (Link::Up(peer) | Link::Down(peer)) = *link;
-        let before = match link {
-            Link::Up(_) => self.links.insert(peer, false),
-            Link::Down(_) => self.links.remove(&peer),
-        };
-        if before == Some(true) {
-            self.tell_members(&Link::Down(peer), cx);
-        }
-        self.admit_members(cx);
+        self.review(peer, cx);
     }
 
-    /// Lock and order hear of a link only once the peer has said that it is active in this view:
-    /// another life of a member, which is turned away, is not there for them.
-    fn admit_members(&mut self, cx: &mut Context<'_, Self>) {
-        let Some(founding) = &self.founding else { return };
-        let active =
-            |peer: &NodeId| founding.machine.is_active_with(*peer) || cx.has(Bug::LinkBeforeActive);
-        let new = |(peer, told): (&NodeId, &bool)| (!told && active(peer)).then_some(*peer);
-        let admitted: Vec<NodeId> = self.links.iter().filter_map(new).collect();
-        for peer in admitted {
-            self.links.insert(peer, true);
-            self.tell_members(&Link::Up(peer), cx);
+    /// The group hears of a peer only once it has said that it is active in the same group: another
+    /// life of a member, which is not, is not there for it.
+    fn review(&mut self, peer: NodeId, cx: &mut Context<'_, Self>) {
+        if let Some(group) = &mut self.group {
+            group.review(peer, self.detector.machine.state(peer), cx);
         }
     }
 
-    fn tell_members(&mut self, link: &Link, cx: &mut Context<'_, Self>) {
-        if let Some(lock) = &mut self.lock {
-            lock.handle(link.input(), cx);
-        }
-        if let Some(order) = &mut self.order {
-            order.handle(link.input(), cx);
+    fn review_all(&mut self, cx: &mut Context<'_, Self>) {
+        let peers = self.detector.machine.peers();
+        for (peer, _) in peers {
+            self.review(peer, cx);
         }
     }
 
     fn on_leave(&mut self, cx: &mut Context<'_, Self>) {
-        if self.leaving.is_some() || self.leave_later {
+        if core::mem::replace(&mut self.leaving, true) {
             return;
         }
-        if let Some(founding) = &mut self.founding {
-            founding.handle(Input::Command(founding::Command::Leave), cx);
-            // The others count on this member already: it leaves like one.
-            self.leave_later = founding.machine.status().phase == founding::Phase::Active;
+        match &mut self.group {
+            Some(group) => group.on_leave(cx),
+            None => self.finish_leave(cx),
         }
-        if !self.leave_later {
-            self.leave_now(cx);
-        }
-    }
-
-    fn leave_now(&mut self, cx: &mut Context<'_, Self>) {
-        let mut parts = BTreeSet::new();
-        if let Some(lock) = &mut self.lock {
-            parts.insert(Part::Lock);
-            lock.handle(Input::Command(tokenring::Command::Leave), cx);
-        }
-        if let Some(order) = &mut self.order {
-            parts.insert(Part::Order);
-            order.handle(Input::Command(multicast::Command::Leave), cx);
-        }
-        if parts.is_empty() {
-            self.finish_leave(cx);
-        }
-        self.leaving = Some(parts);
     }
 
     fn finish_leave(&mut self, cx: &mut Context<'_, Self>) {
         self.detector.handle(Input::Command(detector::Command::Leave), cx);
         cx.emit(Event::LeaveDone);
-    }
-
-    /// Whether a child has reported something for the node to act on.
-    fn has_events(&self) -> bool {
-        self.founding.as_ref().is_some_and(|child| !child.events.is_empty())
-            || self.lock.as_ref().is_some_and(|child| !child.events.is_empty())
-            || self.order.as_ref().is_some_and(|child| !child.events.is_empty())
-    }
-
-    /// Acts on what the children have reported, and reports it further up.
-    fn on_events(&mut self, cx: &mut Context<'_, Self>) {
-        let mut leave_now = false;
-        if let Some(founding) = &mut self.founding {
-            for event in core::mem::take(&mut founding.events) {
-                // Reported before anything is said or done in the view.
-                cx.emit(Event::Founding(event.clone()));
-                if let founding::Event::Installed { view, founder } = event {
-                    install(&mut self.lock, &mut self.order, &view, founder, cx);
-                    leave_now = core::mem::take(&mut self.leave_later);
-                }
-            }
-        }
-        if leave_now {
-            self.leave_now(cx);
-        }
-        // All that lock and order leave to the node is that they are done.
-        let lock = self.lock.as_mut().is_some_and(|lock| lock.events.drain(..).count() > 0);
-        let order = self.order.as_mut().is_some_and(|order| order.events.drain(..).count() > 0);
-        let parts = [lock.then_some(Part::Lock), order.then_some(Part::Order)];
-        let left: Vec<Part> = parts.into_iter().flatten().collect();
-        if !left.is_empty() {
-            self.on_left(&left, cx);
-        }
-    }
-
-    fn on_left(&mut self, left: &[Part], cx: &mut Context<'_, Self>) {
-        let Some(waiting) = &mut self.leaving else { return };
-        let before = waiting.len();
-        waiting.retain(|part| !left.contains(part));
-        if before > 0 && waiting.is_empty() {
-            self.finish_leave(cx);
-        }
-    }
-}
-
-/// Lock and order listen only to members that are known to be active in the same view.
-fn knows(founding: Option<&Child<Founding>>, peer: NodeId) -> bool {
-    founding.is_some_and(|founding| founding.machine.is_active_with(peer))
-}
-
-fn install(
-    lock: &mut Option<Child<TokenRing>>,
-    order: &mut Option<Child<Multicast>>,
-    view: &crate::view::View,
-    founder: usize,
-    cx: &mut Context<'_, Node>,
-) {
-    if let Some(lock) = lock {
-        let command = tokenring::Command::Install { view: view.clone(), founder };
-        lock.handle(Input::Command(command), cx);
-    }
-    if let Some(order) = order {
-        let command = multicast::Command::Install { view: view.clone() };
-        order.handle(Input::Command(command), cx);
     }
 }
 
@@ -572,6 +466,7 @@ macro_rules! lift {
 lift!(
     Detector from detector,
     Founding from founding,
+    Change from change,
     Lock from tokenring,
     Order from multicast,
     Gossip from gossip
@@ -581,19 +476,21 @@ impl Report for detector::Event {}
 
 impl Report for founding::Event {
     fn is_for_node(&self) -> bool {
-        matches!(self, Self::Installed { .. })
+        matches!(self, Self::Installed { .. } | Self::Outside { .. })
     }
 }
 
-impl Report for tokenring::Event {
+impl Report for change::Event {
     fn is_for_node(&self) -> bool {
-        *self == Self::LeaveDone
+        !matches!(self, Self::Quorum { .. } | Self::JoinRefused(_))
     }
 }
+
+impl Report for tokenring::Event {}
 
 impl Report for multicast::Event {
     fn is_for_node(&self) -> bool {
-        *self == Self::LeaveDone
+        matches!(self, Self::Gathered | Self::Learned | Self::Drained)
     }
 }
 
@@ -616,4 +513,10 @@ macro_rules! lift_events {
     )*};
 }
 
-lift_events!(Founding from founding, Lock from tokenring, Order from multicast, Gossip from gossip);
+lift_events!(
+    Founding from founding,
+    Change from change,
+    Lock from tokenring,
+    Order from multicast,
+    Gossip from gossip
+);

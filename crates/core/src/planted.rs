@@ -37,8 +37,6 @@ bugs! {
     NoMajority,
     /// Multicast, T3: half of the members are a majority.
     HalfIsMajority,
-    /// Multicast, T3: a majority of those that have not left is enough.
-    MajorityOfPresent,
     /// Multicast, T5: a message is acknowledged when its first piece is here, or only a later one.
     HeaderIsReceipt,
     /// Multicast, T2: what a vector says is added to what is known, as if it were a difference.
@@ -63,12 +61,32 @@ bugs! {
     DeliversUnread,
     /// Multicast, windows: a message goes before one that waits for its room.
     OvertakesParked,
-    /// Multicast, leaving (1): a member leaves before all have what it sent.
-    LeavesEarly,
-    /// Multicast, leaving (2): who has told its last receipts goes on receiving.
-    ReceivesFrozen,
-    /// Multicast, leaving: the clock of who has left is waited for.
-    WaitsForLeavers,
+    /// Multicast, V2: who is wedged goes on receiving and acknowledging.
+    WedgedReceives,
+    /// Multicast, V2: who is wedged goes on counting clocks and receipts, and delivers.
+    WedgedDelivers,
+    /// Multicast, V2: what is fetched for a cut counts as received in the reports to later ballots.
+    ReportGrows,
+    /// Multicast, T6: a view ends with what all have received, not with what anybody has.
+    CutIsLeast,
+    /// Multicast, T6: the clock begins anew with a view, while those heard before go on to count.
+    ClocksOutliveView,
+    /// Multicast, T6: a joiner goes on from its own position, not from the base of the view.
+    CountsForItself,
+    /// Multicast, T7: the messages of a cut are said to be here before they are.
+    GatheredEarly,
+    /// Multicast, T6: a view ends here without the rest of the cut being delivered.
+    ClosesUndelivered,
+    /// Multicast, T10: what is in the cut is sent again in the next view, under new sequences.
+    ResendsCut,
+    /// Multicast, T8: what a former life has sent is sent anew before its end is known here.
+    ResendsUnlearned,
+    /// Multicast, V4: a joiner takes part before it has what comes before the view.
+    SpeaksBehind,
+    /// Multicast, V4: a joiner learns what belongs to the view from others, and receives it too.
+    LearnsBeyondBase,
+    /// Multicast, leaving: a member says that all is done before what it sent has its place.
+    DrainsEarly,
     /// Gossip, streams: a rumor that is known is taken again.
     NoDeduplication,
     /// Gossip, streams: nobody gets the record of an origin.
@@ -112,22 +130,54 @@ bugs! {
     PassedWhileHeld,
     /// Token ring: the last hop of a round of a circulating token is not counted.
     HopNotCounted,
-    /// Token ring, leaving: a home that has taken over creates without asking.
-    TakesOverUnasked,
-    /// Token ring, leaving: an answer to an earlier round of questions counts.
-    StaleAnswer,
-    /// Token ring, leaving: the round goes on when somebody leaves without an answer.
-    RoundGoesOn,
-    /// Token ring, leaving: who has been told that a member leaves still passes it tokens.
-    PassedToLeaver,
-    /// Token ring, leaving: who has said that it has left still accepts a pass.
-    AcceptsAfterLeft,
-    /// Token ring, leaving: who has said that it has left acknowledges a pass that it drops.
-    AcknowledgesAfterLeft,
-    /// Token ring, leaving: who has left does not wait for what it has passed to arrive.
-    LeavesUnacknowledged,
-    /// Token ring, leaving: all that was not acknowledged by who has left is taken back.
-    TakesAllBack,
+    /// Token ring, H17: what is said in another view counts.
+    HearsOtherViews,
+    /// Token ring, §5: who waits when a view begins does not ask anew.
+    NotAskedAnew,
+    /// Token ring, V2: who is wedged grants.
+    GrantsWedged,
+    /// Token ring, V2: who is wedged passes tokens on.
+    PassesWedged,
+    /// Token ring, V2: who is wedged accepts and acknowledges tokens.
+    AcceptsWedged,
+    /// Token ring, H1: a pass that has arrived, and is not acknowledged, counts as in flight.
+    ReceivedIsInFlight,
+    /// Token ring, H1: what was passed to a life that is lost is given back to who passed it.
+    LostPassGoesBack,
+    /// Token ring, H1: of two tokens that are reported the earlier one goes on.
+    SmallestSequence,
+    /// Token ring, H2: a token that is created on demand, where one may have been lost, is not fresh.
+    UnknownNotFresh,
+    /// Token ring, H2: with the next view it is forgotten that some token may have been lost.
+    UnknownForgotten,
+    /// Token ring, H3: a member without memory of the locks counts as one that has reported.
+    RestartVouches,
+    /// Token ring, H5: the lease is counted from when an echo comes in.
+    LeaseByReceipt,
+    /// Token ring, H6: who is wedged goes on echoing.
+    EchoesWedged,
+    /// Token ring, H6: who is wedged goes on voting for itself.
+    VotesWedged,
+    /// Token ring, H7: a guard whose lease has ended is valid again when the lease is renewed.
+    GuardRevives,
+    /// Token ring, H7: who is left out keeps its guards.
+    GuardOutlivesLife,
+    /// Token ring, H7: a guard is kept although the token was placed elsewhere.
+    GuardOutlivesToken,
+    /// Token ring, H10: the view is left out of the fence.
+    ViewNotInFence,
+    /// Token ring, §4, constants: nothing is added to the embargo for clocks that differ.
+    NoDriftMargin,
+    /// Token ring, §4, rule 2: installing a view gives a lease.
+    InstallRenewsLease,
+    /// Token ring, §4, rule 3: a lock is granted without a lease.
+    GrantsWithoutLease,
+    /// Token ring, §4, rule 4: there is no embargo when a life was lost.
+    NoEmbargo,
+    /// Token ring, §4, rule 4: there is no embargo for who joins.
+    JoinerUnembargoed,
+    /// Token ring, §4, rule 4: whoever gets a fresh token takes it for an old one.
+    FreshForgotten,
 
     /// Founding, S3: a yes changes to a walk with a larger index, too.
     YesToLarger,
@@ -146,10 +196,29 @@ bugs! {
     /// Founding, rule 6: lock and order hear of a link before the peer says that it is active.
     LinkBeforeActive,
 
+    /// Views, V1: what was accepted is not kept, and a later ballot is not told of it.
+    AcceptedNotKept,
+    /// Views, V1: half of the members decide, whichever half it is.
+    HalfDecides,
+    /// Views, V3: a value that may have been decided is not proposed again, but made anew.
+    ProposesAnew,
+    /// Views, V3: a member that has not reported goes on.
+    KeepsUnreported,
+    /// Views, V4: newcomers may be more than the survivors.
+    NewcomersOutvote,
+    /// Views, V5: what members without memory report is taken for complete.
+    AmnesiaForgiven,
+    /// Views, V10: nobody goes on with a change whose coordinator is gone.
+    NobodyDrives,
+    /// Views, T7: a value is accepted without the messages of its cut.
+    AcceptsUngathered,
+
     /// Detector: a message that comes late over a closed link makes its sender up.
     UpWithoutLink,
     /// Detector: who has said goodbye is reported down when its link ends.
     GoodbyeForgotten,
+    /// Detector: who was stopped blames the others for its own silence.
+    BlamesOthers,
     /// Detector: a suspicion outlives the next message.
     SuspicionStays,
 }

@@ -75,6 +75,12 @@ impl<P: Protocol> Group<P> {
         }
     }
 
+    /// The node is no more; its timers are forgotten.
+    pub(crate) fn remove(&mut self, node: NodeId) {
+        self.machines.remove(&node);
+        self.timers.retain(|(owner, _), _| *owner != node);
+    }
+
     pub(crate) fn input(&mut self, node: NodeId, input: InputOf<P>) {
         let mut effects = Vec::new();
         let Some(machine) = self.machines.get_mut(&node) else { return };

@@ -15,6 +15,7 @@
 
 mod acks;
 mod guards;
+mod install;
 mod lease;
 mod links;
 mod lock;
@@ -411,11 +412,12 @@ pub enum Refusal {
 pub struct Status {
     /// The locks that this node knows.
     pub locks: Vec<LockStatus>,
-    /// Unacknowledged passes, requests and leaves.
+    /// Unacknowledged passes.
     pub unacknowledged: usize,
     /// A member without which the lock stands still, if there is one.
     pub waiting_for: Option<NodeId>,
-    /// Until when grants here are valid, on the clock of this node.
+    /// Until when grants here are valid, on the clock of this node: the end of time if its own word
+    /// is enough.
     pub lease_until: Time,
     /// Until when fresh tokens are not granted here.
     pub embargo_until: Time,

@@ -7,7 +7,7 @@
 use crate::{
     id::{Life, Name, NodeId},
     multicast::Cut,
-    tokenring::{Mode, Placement},
+    tokenring::{LockName, Mode, Placed, Placement},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -68,6 +68,20 @@ pub struct Value {
     pub lock: Placement,
     /// Memories were lost: messages may be missing from the order (V5).
     pub loss: bool,
+}
+
+impl Value {
+    /// What founders decide: this view, with nothing before it. Where the token circulates, it
+    /// begins at the founder.
+    pub fn first(view: View, founder: usize) -> Self {
+        let order = Cut::founding(view.len());
+        let mut lock = Placement::default();
+        if view.mode == Mode::Circulate {
+            let (name, at) = (LockName::default_lock(), founder as u16);
+            lock.tokens.push(Placed { lock: name, at, hops: 0, fresh: false });
+        }
+        Self { view, order, lock, loss: false }
+    }
 }
 
 /// What survives a restart of the process: promise, accepted value and installed view are one

@@ -7,7 +7,7 @@ use crate::{
     id::{Name, NodeId, hash64},
     planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
-    view::{MEMBERS_MAX, Record, View},
+    view::{MEMBERS_MAX, Record, Value, View},
 };
 use alloc::{
     collections::{BTreeSet, VecDeque},
@@ -55,7 +55,8 @@ pub(super) enum State {
     /// Said yes to this walk: the tentative record of V8.
     Tentative(Start),
     Active(Active),
-    TurnedAway,
+    /// The group exists, and this life is not in it; who is active says so.
+    Outside(Active),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +115,10 @@ impl Founding {
 
     /// Whether `peer` is known to be active in the same view as this node.
     pub fn is_active_with(&self, peer: NodeId) -> bool {
-        matches!(&self.state, State::Active(active) if active.known.contains(&peer))
+        match &self.state {
+            State::Active(active) | State::Outside(active) => active.known.contains(&peer),
+            State::Idle | State::Tentative(_) => false,
+        }
     }
 
     /// What people may look at.
@@ -124,7 +128,7 @@ impl Founding {
             State::Tentative(_) => Phase::Tentative,
             State::Active(active) if active.installed => Phase::Installed,
             State::Active(_) => Phase::Active,
-            State::TurnedAway => Phase::TurnedAway,
+            State::Outside(_) => Phase::Outside,
         };
         let absent = self.others.iter().copied().filter(|id| !self.reached.contains(id));
         Status { phase, absent: absent.collect() }
@@ -145,8 +149,9 @@ impl Founding {
 
     fn on_command_start(&mut self, cx: &mut Context<'_, Self>) {
         let refusal = match &self.state {
-            State::TurnedAway => return cx.emit(Event::TurnedAway),
-            State::Active(active) => StartError::AlreadyStarted(self.name(active.founder)),
+            State::Active(active) | State::Outside(active) => {
+                StartError::AlreadyStarted(self.name(active.founder))
+            }
             State::Tentative(start) if start.index < self.me => {
                 StartError::GaveWay(self.name(start.index))
             }
@@ -203,7 +208,8 @@ impl Founding {
         cx: &mut Context<'_, Self>,
     ) {
         // Saved before anyone hears of it (V8); without a data directory in memory only.
-        cx.save(Record { run, view: view.clone() });
+        let installed = Value::first(view.clone(), usize::from(founder));
+        cx.save(Record { cluster: run, installed, promised: None, accepted: None });
         let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
         let active = Active { run, view, founder, known, installed: false };
         if founder == self.me {
@@ -222,8 +228,8 @@ impl Founding {
             && (active.known.len() >= active.view.majority() || cx.has(Bug::UsedEarly))
         {
             active.installed = true;
-            let (view, founder) = (active.view.clone(), usize::from(active.founder));
-            cx.emit(Event::Installed { view, founder });
+            let value = Value::first(active.view.clone(), usize::from(active.founder));
+            cx.emit(Event::Installed { run: active.run, value });
         }
     }
 
@@ -236,7 +242,10 @@ impl Founding {
                 }
                 self.install_when_majority(cx);
             }
-            State::Active(_) | State::TurnedAway => {}
+            State::Outside(group) if group.run == run => {
+                group.known.insert(from);
+            }
+            State::Active(_) | State::Outside(_) => {}
             State::Idle | State::Tentative(_) => self.ask(from, cx),
         }
     }
@@ -274,8 +283,7 @@ impl Founding {
         // in another walk's view has given its own walk up.
         let solicited = nonce != 0 && nonce == self.nonce;
         match self.state {
-            State::Active(_) => return self.on_active(from, run, true, cx),
-            State::TurnedAway => return,
+            State::Active(_) | State::Outside(_) => return self.on_active(from, run, true, cx),
             State::Tentative(start) if start.run == run => {}
             State::Tentative(start) if solicited && self.ids[usize::from(start.index)] == from => {}
             State::Idle if solicited => {}
@@ -295,11 +303,12 @@ impl Founding {
                 self.activate(run, view, founder, cx);
             }
             // An earlier life of this node is the member. This one has no memory of what that one
-            // held and said: taking it in would make two tokens (H3) or break the order (V6).
+            // held and said: in its place it would make two tokens (H3) or break the order (V6).
             _ => {
                 self.wanting = false;
-                self.state = State::TurnedAway;
-                cx.emit(Event::TurnedAway);
+                let known = BTreeSet::from([from]);
+                self.state = State::Outside(Active { run, view, founder, known, installed: false });
+                cx.emit(Event::Outside { run });
             }
         }
     }
@@ -311,7 +320,9 @@ impl Founding {
             return;
         }
         self.reached.insert(peer);
-        if let State::Active(active) = &mut self.state {
+        if let State::Outside(group) = &mut self.state {
+            group.known.remove(&peer);
+        } else if let State::Active(active) = &mut self.state {
             // It may be another life by now: whether it is active it must say again.
             active.known.remove(&peer);
             cx.send(peer, Message::Active { run: active.run, answer: true });
@@ -336,9 +347,21 @@ impl Founding {
             }
             // It stays known until a link comes up, perhaps of another life: its last words may come
             // after this hint.
-            State::Active(_) => {}
+            State::Active(_) | State::Outside(_) => {}
             _ if self.wanting => self.start_or_wait(cx),
             _ => {}
+        }
+    }
+
+    /// The group has taken this life in: it is as active as a founder.
+    fn on_adopt(&mut self, cx: &mut Context<'_, Self>) {
+        if let State::Outside(group) = &mut self.state {
+            let mut active = group.clone();
+            active.known.insert(self.ids[usize::from(self.me)]);
+            active.installed = true;
+            cx.send_many(&self.others, Message::Active { run: active.run, answer: true });
+            cx.set_timer(Timer::Repeat, REPEAT);
+            self.state = State::Active(active);
         }
     }
 
@@ -361,7 +384,7 @@ impl Founding {
                     self.ask(peer, cx);
                 }
             }
-            State::Idle | State::TurnedAway => return,
+            State::Idle | State::Outside(_) => return,
             State::Tentative(start) if start.index == self.me => self.send_walk(*start, cx),
             State::Tentative(start) => {
                 let starter = self.ids[usize::from(start.index)];
@@ -448,6 +471,7 @@ impl Protocol for Founding {
             Input::Timer(Timer::Repeat) => self.on_repeat(cx),
             Input::Command(Command::Start) => self.on_command_start(cx),
             Input::Command(Command::Leave) => self.on_leave(cx),
+            Input::Command(Command::Adopt) => self.on_adopt(cx),
             Input::LinkUp(peer) => self.on_link_up(peer, cx),
             Input::LinkDown(peer) => self.on_link_down(peer, cx),
             Input::Appended(_) => {}

@@ -19,6 +19,7 @@ fn config(i: usize, n: usize, next: usize) -> Config {
         next: Some(name(next)),
         trigger: Trigger::Command,
         mode: Mode::Circulate,
+        lease: Duration::from_secs(5),
     }
 }
 
@@ -37,7 +38,10 @@ fn start(group: &mut Group<Founding>, i: usize) {
 
 fn installed(group: &Group<Founding>) -> Vec<(NodeId, View, usize)> {
     let of = |(id, event): &(NodeId, Event)| match event {
-        Event::Installed { view, founder } => Some((*id, view.clone(), *founder)),
+        Event::Installed { value, .. } => {
+            let founder = value.lock.tokens[0].at;
+            Some((*id, value.view.clone(), usize::from(founder)))
+        }
         _ => None,
     };
     group.events.iter().filter_map(of).collect()
@@ -141,7 +145,7 @@ fn another_list_is_refused() {
 }
 
 #[test]
-fn another_life_of_a_member_is_turned_away() {
+fn another_life_of_a_member_is_outside() {
     let mut group = group(&[1, 2, 0], 1);
     start(&mut group, 0);
     group.run(LONG);
@@ -153,9 +157,11 @@ fn another_life_of_a_member_is_turned_away() {
         group.input(name(i).id(), Input::LinkUp(name(2).id()));
     }
     group.run(LONG);
-    assert_eq!(group.events.last(), Some(&(name(2).id(), Event::TurnedAway)));
+    let last = group.events.last();
+    assert!(matches!(last, Some((id, Event::Outside { .. })) if *id == name(2).id()));
     start(&mut group, 2);
-    assert_eq!(group.machines[&name(2).id()].status().phase, Phase::TurnedAway);
+    assert_eq!(refusals(&group, 2), [StartError::AlreadyStarted(name(0))]);
+    assert_eq!(group.machines[&name(2).id()].status().phase, Phase::Outside);
 }
 
 /// Storms: lost and doubled messages, links that drop, several starters. At most one view is ever
@@ -208,7 +214,7 @@ fn a_refused_starter_learns_that_it_is_turned_away_whatever_is_lost() {
         start(&mut group, 0);
         group.run(LONG);
         let phase = group.machines[&name(0).id()].status().phase;
-        assert_eq!(phase, Phase::TurnedAway, "seed {seed}");
+        assert_eq!(phase, Phase::Outside, "seed {seed}");
     }
 }
 
@@ -247,6 +253,7 @@ fn a_late_answer_does_not_count_as_fresh() {
         members: [member(0, p0), member(1, p1), member(2, 102)].into(),
         ring: [0, 1, 2].into(),
         mode: Mode::Circulate,
+        lease: Duration::from_secs(5),
     };
     let mut p3 = Founding::new(config(2, 3, 0));
     for i in [0, 1] {

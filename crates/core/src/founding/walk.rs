@@ -108,8 +108,8 @@ impl Founding {
             State::Tentative(held) if held.index < start.index && !cx.has(Bug::YesToLarger) => {
                 return Verdict::No(Refusal::GaveWay { to: held.index });
             }
-            // Who is turned away holds no yes. If anybody is still active, that one refuses.
-            State::Tentative(_) | State::Idle | State::TurnedAway => {}
+            // Who is outside holds no yes. If anybody is still active, that one refuses.
+            State::Tentative(_) | State::Idle | State::Outside(_) => {}
         }
         if self.leaving {
             return Verdict::Ignore;
@@ -160,6 +160,7 @@ impl Founding {
             members: members.collect(),
             ring: ring.collect(),
             mode: self.config.mode,
+            lease: self.config.lease,
         };
         self.activate(start.run, view, self.me, cx);
     }

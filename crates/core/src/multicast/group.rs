@@ -1,17 +1,18 @@
 //! One member's part in one view.
 
 use super::{
-    Body, Config, Cx, DELIVERY_OVERHEAD, Delivery, Event, Message, Refusal, Status, Ticket, Timer,
+    Body, Cut, Cx, Delivery, Event, Message, Refusal, Report, Status, Ticket, Timer,
     UNSTABLE_MESSAGES_MAX, Waiting,
-    history::History,
-    leaving::Phase,
+    ending::is_excused,
+    gather::Gathering,
+    log::Log,
     receipts::Receipts,
     repair::Repair,
     stream::{Limits, Outcome, Piece, Stream},
-    window::{Own, Window, pieces},
+    window::{Own, pieces},
 };
-use crate::{id::NodeId, planted::Bug, tally::Tally, time::Time, view::View};
-use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
+use crate::{id::NodeId, planted::Bug, time::Time, view::View};
+use alloc::{sync::Arc, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
 
@@ -21,22 +22,24 @@ const CLOCK_LEAP_MAX: u64 = 1 << 40;
 /// One member's part in one view. Members are called by their position in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Group {
-    pub(super) config: Config,
-    limits: Limits,
+    pub(super) log: Log,
+    pub(super) limits: Limits,
     pub(super) view: u64,
     pub(super) me: usize,
     pub(super) members: Vec<NodeId>,
-    /// The members that have not left, without this one.
+    incarnations: Vec<u64>,
+    /// The other members.
     pub(super) audience: Arc<[NodeId]>,
     pub(super) majority: usize,
-    pub(super) phase: Phase,
-    /// The Lamport clock: the largest time that was seen or given.
-    pub(super) clock: u64,
+    pub(super) standing: Standing,
+    /// How many messages of the view were learned before it was installed here: its first ones.
+    learned: u64,
+    /// Once it is wedged: what is reported (V2).
+    pub(super) frozen: Option<Report>,
+    /// What is fetched for the cut.
+    pub(super) gathering: Option<Gathering>,
     pub(super) streams: Vec<Stream>,
     pub(super) receipts: Receipts,
-    pub(super) window: Window,
-    /// Own messages that are not delivered here.
-    tickets: VecDeque<Ticket>,
     /// How many messages are received and not delivered.
     pub(super) undelivered: usize,
     /// The receipts that the last frame to all has told.
@@ -48,20 +51,21 @@ pub(super) struct Group {
     /// The largest time of a message that was received from another.
     heard: u64,
     /// The members that have shown to lack the clock of this one: a bit per position.
-    replies: u64,
-    flush_armed: bool,
+    pub(super) replies: u64,
+    pub(super) flush_armed: bool,
     pub(super) repair: Repair,
-    /// Per position: who is known to know that this member has left; a bit per position.
-    pub(super) departures: Vec<Option<u64>>,
-    /// How often this member has repeated that it has left, as far as that matters.
-    pub(super) announcements: u32,
-    position: u64,
-    pub(super) unread: usize,
-    history: History,
     waiting: Option<Head>,
     /// The input of now has changed nothing that the head of the queue waits for.
     head_waits_on: bool,
-    pub(super) ignored: Tally,
+}
+
+/// Whether it is a full member yet (V4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Standing {
+    /// Not all that comes before the view is delivered here.
+    pub(super) behind: bool,
+    /// Therefore nothing is sent and acknowledged here. Stays so once it is wedged.
+    pub(super) mute: bool,
 }
 
 /// What the head of the queue waits for.
@@ -79,126 +83,168 @@ pub(super) const fn bit(position: usize) -> u64 {
 }
 
 impl Group {
-    /// A member of `view` that has neither sent nor received anything.
-    pub(super) fn new(config: Config, view: &View, now: Time) -> Self {
+    /// A member of `view`, which begins at `cut`.
+    ///
+    /// All tables are computed from the cut, so that members that come and members that stay
+    /// agree (T6).
+    pub(super) fn new(mut log: Log, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> Self {
         let n = view.len();
-        let me = view.position(config.me).expect("who installs a view is a member of it");
-        let share = (config.unstable_bytes_max / n).max(1);
-        Self {
+        let me = view.position(log.config.me).expect("who installs a view is a member of it");
+        let incarnation = view.members[me].incarnation;
+        let survives = log.incarnation == incarnation;
+        let closed = !survives || log.position == cut.position;
+        assert!(closed || is_excused(cx), "the view before is closed");
+        log.incarnation = incarnation;
+        log.clock = log.clock.max(cut.clock);
+        if cx.has(Bug::ClocksOutliveView) {
+            log.clock = 0;
+        }
+        let share = (log.config.unstable_bytes_max / n).max(1);
+        let again = log.window.begin(share, cut.begins[me]);
+        let behind = log.position < cut.position && !cx.has(Bug::CountsForItself);
+        let stream = |begin: &u64| Stream::beginning(*begin, cut.clock);
+        let mut group = Self {
             limits: Limits {
-                message: config.message_bytes_max,
-                pieces: config.message_bytes_max / config.fragment_bytes + 1,
-                early: share.max(config.message_bytes_max),
+                message: log.config.message_bytes_max,
+                pieces: log.config.message_bytes_max / log.config.fragment_bytes + 1,
+                early: share.max(log.config.message_bytes_max),
+                unstable: log.config.unstable_bytes_max,
             },
             view: view.number,
             me,
             members: view.members.iter().map(|member| member.id).collect(),
-            audience: view.peers(config.me),
+            incarnations: view.members.iter().map(|member| member.incarnation).collect(),
+            audience: view.peers(log.config.me),
             majority: view.majority(),
-            phase: Phase::Member,
-            clock: 0,
-            streams: vec![Stream::default(); n],
-            receipts: Receipts::new(n),
-            window: Window::new(share),
-            tickets: VecDeque::new(),
+            standing: Standing { behind, mute: behind && !cx.has(Bug::SpeaksBehind) },
+            learned: log.position.saturating_sub(cut.position),
+            frozen: None,
+            gathering: None,
+            streams: cut.begins.iter().map(stream).collect(),
+            receipts: Receipts::new(&cut.begins),
             undelivered: 0,
-            advertised: vec![0; n],
+            advertised: cut.begins.clone(),
             withheld: false,
-            passed: 0,
+            passed: cut.clock,
             heard: 0,
             replies: 0,
             flush_armed: false,
-            repair: Repair::new(n, config.repeat, now),
-            departures: vec![None; n],
-            announcements: 0,
-            position: 0,
-            unread: 0,
-            history: History::new(&config),
+            repair: Repair::new(&cut.begins, me, log.config.repeat, cx.now()),
             waiting: None,
             head_waits_on: false,
-            ignored: Tally::default(),
-            config,
+            log,
+        };
+        group.go_on(again, cx);
+        group
+    }
+
+    /// The first thing that is sent in a view: what was sent in the one before and is not in its
+    /// order, under the same sequences, and before anything new (T10). Then what was sent in a
+    /// former life, if all of the order before is known here (T8).
+    fn go_on(&mut self, again: Vec<Bytes>, cx: &mut Cx<'_>) {
+        if is_excused(cx) {
+            self.log.tickets.resize(again.len(), 0);
+        }
+        assert_eq!(self.log.tickets.len(), again.len(), "what has its place is not sent again");
+        for payload in again {
+            self.launch(payload, cx);
+        }
+        if !self.standing.behind || cx.has(Bug::ResendsUnlearned) {
+            self.resend_former(cx);
         }
     }
 
-    /// Whether a send would not be refused because of the window.
-    pub(super) fn is_open(&self) -> bool {
-        self.window.is_open() || self.phase != Phase::Member
+    fn resend_former(&mut self, cx: &mut Cx<'_>) {
+        for (ticket, payload) in self.log.take_former(cx) {
+            self.transmit(ticket, payload, cx);
+        }
     }
 
-    /// What is kept from `position` on.
-    pub(super) fn history(&self, position: u64) -> impl Iterator<Item = &Delivery> {
-        self.history.since(position)
+    /// All that comes before the view is delivered here: begins to take part in it, unless it is
+    /// wedged already (V4).
+    pub(super) fn on_learned(&mut self, cx: &mut Cx<'_>) {
+        self.standing.behind = false;
+        self.say_gathered(cx);
+        if self.frozen.is_none() {
+            self.standing.mute = false;
+            self.resend_former(cx);
+            self.arm_flush(cx);
+        }
+    }
+
+    /// Whether it sends, acknowledges and delivers.
+    pub(super) fn takes_part(&self) -> bool {
+        !self.standing.mute && self.frozen.is_none()
     }
 
     /// What people may look at.
     pub(super) fn status(&self) -> Status {
         let mut queue = Vec::with_capacity(self.undelivered);
         for (position, stream) in self.streams.iter().enumerate() {
-            let sequences = stream.delivered() + 1..;
-            queue.extend(stream.ready().iter().zip(sequences).map(|(ready, sequence)| {
+            let ready = stream.range(stream.delivered() + 1, stream.received());
+            queue.extend(ready.map(|(sequence, ready)| {
                 let (time, payload) = (ready.time, ready.payload.clone());
                 (position, Waiting { time, sender: self.members[position], sequence, payload })
             }));
         }
         queue.sort_by_key(|(position, waiting)| (waiting.time, *position));
         let clocks = self.streams.iter().enumerate().map(|(position, stream)| {
-            let clock = if position == self.me { self.clock } else { stream.clock() };
+            let clock = if position == self.me { self.log.clock } else { stream.clock() };
             (self.members[position], clock)
         });
-        let left = (0..self.members.len()).filter(|position| self.has_left(*position));
+        // Who is wedged waits for the messages of the cut, and if there is no cut, as it did before.
+        let fetching = self.gathering.as_ref().and_then(Gathering::waits_for);
+        let head = || self.waiting.as_ref().map(|head| (self.members[head.member], head.since));
         Status {
-            clock: self.clock,
-            position: self.position,
-            unstable_bytes: self.window.bytes(),
-            unread_bytes: self.unread,
+            clock: self.log.clock,
+            position: self.log.position,
+            unstable_bytes: self.log.window.bytes(),
+            unread_bytes: self.log.unread,
             queue: queue.into_iter().map(|(_, waiting)| waiting).collect(),
-            waiting_for: self.waiting.as_ref().map(|head| (self.members[head.member], head.since)),
+            waiting_for: fetching.or_else(head),
             clocks: clocks.collect(),
-            left: left.map(|position| self.members[position]).collect(),
-            resent: self.repair.resent.count(),
-            ignored: self.ignored.count(),
+            resent: self.log.resent.count(),
+            ignored: self.log.ignored.count(),
         }
     }
 
     /// An input was taken: does what has become possible by it.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) {
         let in_vain = core::mem::take(&mut self.head_waits_on);
-        while self.phase.takes_part() && !in_vain {
+        while self.takes_part() && !in_vain {
             self.deliver(cx);
-            let stable = if cx.has(Bug::ReleasesEarly) { u64::MAX } else { self.stable() };
-            self.window.release(stable.min(self.streams[self.me].delivered()));
-            let Some((ticket, payload)) = self.window.unpark() else { break };
+            let stable = self.stable(self.me);
+            let released = if cx.has(Bug::ReleasesEarly) { u64::MAX } else { stable };
+            let own = &mut self.streams[self.me];
+            self.log.window.release(released.min(own.delivered()));
+            own.release(stable, &self.limits);
+            let Some((ticket, payload)) = self.log.window.unpark() else { break };
             self.transmit(ticket, payload, cx);
         }
-        self.advance_leave(cx);
+        if self.frozen.is_some() && cx.has(Bug::WedgedDelivers) {
+            self.deliver(cx);
+        }
+        self.log.advance_leave(cx);
         self.arm_heartbeat(cx);
     }
 
     pub(super) fn on_send(&mut self, ticket: Ticket, payload: Bytes, cx: &mut Cx<'_>) {
-        let overtakes = cx.has(Bug::OvertakesParked) && self.window.has_room(payload.len());
-        let refusal = if self.phase != Phase::Member {
-            Some(Refusal::Leaving)
-        } else if payload.len() > self.config.message_bytes_max {
-            Some(Refusal::TooLarge)
-        } else if !self.window.is_open() && !overtakes {
-            Some(Refusal::WindowFull)
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
+        let has_room = self.log.window.has_room(payload.len());
+        let overtakes = cx.has(Bug::OvertakesParked) && has_room;
+        let refusal = self.log.refusal(payload.len());
+        if let Some(reason) = refusal.filter(|r| *r != Refusal::WindowFull || !overtakes) {
             cx.emit(Event::Refused { ticket, reason });
-        } else if self.window.has_room(payload.len()) || cx.has(Bug::ExceedsShare) {
+        } else if self.takes_part() && (has_room || cx.has(Bug::ExceedsShare)) {
             // It goes behind all that is here.
             self.head_waits_on = self.waiting.is_some();
             self.transmit(ticket, payload, cx);
         } else {
-            self.window.park(ticket, payload);
+            self.log.window.park(ticket, payload);
         }
     }
 
     pub(super) fn on_read(&mut self, bytes: usize, cx: &mut Cx<'_>) {
-        self.unread = self.unread.saturating_sub(bytes);
+        self.log.on_read(bytes);
         if self.withheld && !self.is_paused() {
             self.arm_flush(cx);
         }
@@ -210,16 +256,18 @@ impl Group {
         }
         let from = self.members.iter().position(|id| *id == from);
         let Some(from) = from.filter(|from| *from != self.me) else {
-            self.ignored.add();
+            self.log.ignored.add();
             return;
         };
+        let wedged = self.frozen.is_some();
         let possible = match message.body {
-            Body::Left { member, last, received } => {
-                self.on_left(from, usize::from(member), last, &received, cx)
+            Body::Fetched { sender, sequence, time, index, count, payload } => {
+                let piece = Piece { sequence, time, index, count, payload };
+                self.on_fetched(usize::from(sender), piece, cx)
             }
-            Body::LeftAck { member } => self.on_left_ack(from, usize::from(member)),
-            // Who has taken leave is frozen: what it has told is final.
-            _ if !self.phase.takes_part() && !cx.has(Bug::ReceivesFrozen) => true,
+            // V2: whatever else still comes has come too late.
+            Body::Data { .. } | Body::Want { .. } if wedged && !cx.has(Bug::WedgedReceives) => true,
+            Body::Clock { .. } if wedged && !cx.has(Bug::WedgedDelivers) => true,
             Body::Data { sequence, time, index, count, payload } => {
                 self.on_data(from, Piece { sequence, time, index, count, payload }, cx)
             }
@@ -227,16 +275,17 @@ impl Group {
                 self.on_clock(from, time, after, &received, cx)
             }
             Body::Want { from: first, to } => self.on_want(from, first, to, cx),
+            Body::Fetch { .. } | Body::Learn { .. } | Body::Lesson { .. } => false,
         };
         if !possible {
-            self.ignored.add();
+            self.log.ignored.add();
         }
     }
 
     /// The batch boundary: one frame for all that came in, to all, or only to who asked.
     pub(super) fn on_flush(&mut self, cx: &mut Cx<'_>) {
         self.flush_armed = false;
-        if !self.phase.takes_part() {
+        if !self.takes_part() && !cx.has(Bug::WedgedReceives) {
             return;
         }
         // T2: a frame is owed for received messages that the last one neither acks nor passes in
@@ -250,11 +299,20 @@ impl Group {
             cx.send(self.members[position], self.message(self.clock_body()));
         }
         self.ask_for_holes(cx);
+        self.release();
+    }
+
+    /// Lets go of what everybody has received.
+    pub(super) fn release(&mut self) {
+        for sender in 0..self.members.len() {
+            let stable = self.stable(sender);
+            self.streams[sender].release(stable, &self.limits);
+        }
     }
 
     /// Sends the clock and what is received to everyone.
     pub(super) fn tell_all(&mut self, cx: &mut Cx<'_>) {
-        self.passed = self.clock;
+        self.passed = self.log.clock;
         self.repair.told = cx.now();
         self.replies = 0;
         cx.send_many(&self.audience, self.message(self.clock_body()));
@@ -262,7 +320,7 @@ impl Group {
 
     /// Brings up to date what is told about receipts (T2). True if anything changed.
     pub(super) fn advertise(&mut self) -> bool {
-        self.advertised[self.me] = self.window.last(); // No news: the messages have told it.
+        self.advertised[self.me] = self.log.window.last(); // No news: the messages have told it.
         self.withheld = self.is_paused();
         if self.withheld {
             return false;
@@ -271,8 +329,8 @@ impl Group {
         for (sender, stream) in self.streams.iter().enumerate() {
             // What waits here for the clock of a third member must stay bounded too. The oldest
             // undelivered message is always told: others may wait for exactly that receipt.
-            let full = stream.ready_bytes() > self.limits.early
-                || stream.ready().len() > UNSTABLE_MESSAGES_MAX;
+            let full =
+                stream.ready_bytes() > self.limits.early || stream.ready() > UNSTABLE_MESSAGES_MAX;
             let until = if full { stream.delivered() + 1 } else { stream.received() };
             self.withheld |= full;
             if sender != self.me && until > self.advertised[sender] {
@@ -285,7 +343,7 @@ impl Group {
 
     /// "All I send after my last message is later than this; I have received so much."
     pub(super) fn clock_body(&self) -> Body {
-        let (time, after) = (self.clock, self.window.last());
+        let (time, after) = (self.log.clock, self.log.window.last());
         let mut received = self.advertised.clone();
         received[self.me] = after;
         Body::Clock { time, after, received }
@@ -296,29 +354,27 @@ impl Group {
     }
 
     pub(super) fn arm_flush(&mut self, cx: &mut Cx<'_>) {
-        if !core::mem::replace(&mut self.flush_armed, true) {
+        let silent = !self.takes_part() && !cx.has(Bug::WedgedReceives);
+        if !silent && !core::mem::replace(&mut self.flush_armed, true) {
             cx.set_timer(Timer::Flush, Duration::ZERO);
         }
     }
 
     /// `member` has shown that it may lack the clock of this one.
     pub(super) fn owe_reply(&mut self, member: usize, cx: &mut Cx<'_>) {
-        if !self.has_left(member) {
-            self.replies |= bit(member);
-            self.arm_flush(cx);
-        }
+        self.replies |= bit(member);
+        self.arm_flush(cx);
     }
 
     /// Whether the application has read so little that nothing more is delivered.
     pub(super) fn is_paused(&self) -> bool {
-        self.unread > self.config.unread_bytes_max
+        self.log.is_paused()
     }
 
-    /// What all members that have not left have received of this one's messages.
-    pub(super) fn stable(&self) -> u64 {
-        let column = self.receipts.column(self.me).iter().enumerate();
-        let waited_for = column.filter(|(member, _)| !self.has_left(*member));
-        waited_for.map(|(_, received)| *received).min().expect("this member has not left")
+    /// What all members have received of what `sender` sent.
+    pub(super) fn stable(&self, sender: usize) -> u64 {
+        let column = self.receipts.column(sender).iter();
+        column.copied().min().expect("a view has members")
     }
 
     /// The sequence, time and sender of the smallest received and undelivered message.
@@ -326,9 +382,11 @@ impl Group {
         if self.undelivered == 0 {
             return None;
         }
-        let heads = self.streams.iter().enumerate().filter_map(|(sender, stream)| {
-            stream.ready().front().map(|ready| (ready.time, sender))
-        });
+        let heads = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter_map(|(sender, stream)| stream.front().map(|ready| (ready.time, sender)));
         // The order: by Lamport time, then by the position of the sender (Lamport 1978,
         // "Ordering the Events Totally").
         let (time, sender) = heads.min()?;
@@ -337,24 +395,29 @@ impl Group {
 
     /// Whether `member`'s counted clock is not beyond `time` yet: condition (b).
     pub(super) fn lags(&self, member: usize, time: u64) -> bool {
-        member != self.me && self.streams[member].counted() < time
+        member != self.me && self.streams[member].clock() < time
     }
 
     fn is_absurd(&self, time: u64) -> bool {
-        time > self.clock.saturating_add(CLOCK_LEAP_MAX) // T6
+        time > self.log.clock.saturating_add(CLOCK_LEAP_MAX) // T6
     }
 
     pub(super) fn transmit(&mut self, ticket: Ticket, payload: Bytes, cx: &mut Cx<'_>) {
-        self.clock += u64::from(!cx.has(Bug::SendsWithoutTick)); // T2: only messages tick it.
-        self.passed = self.clock;
-        self.tickets.push_back(ticket);
+        self.log.tickets.push_back(ticket);
+        self.launch(payload, cx);
+    }
+
+    /// Sends an own message, which has its ticket.
+    fn launch(&mut self, payload: Bytes, cx: &mut Cx<'_>) {
+        self.log.clock += u64::from(!cx.has(Bug::SendsWithoutTick)); // T2: only messages tick it.
+        self.passed = self.log.clock;
         self.undelivered += 1;
-        self.streams[self.me].push(self.clock, payload.clone());
-        let own = Own { time: self.clock, payload: payload.clone(), sent: cx.now() };
-        let sequence = self.window.push(own);
+        self.streams[self.me].push(self.log.clock, payload.clone());
+        let own = Own { time: self.log.clock, payload: payload.clone(), sent: cx.now() };
+        let sequence = self.log.window.push(own);
         self.receipts.raise(self.me, self.me, sequence);
-        for piece in pieces(sequence, self.clock, &payload, self.config.fragment_bytes) {
-            cx.send_many(&self.audience, self.message(piece));
+        for piece in pieces(sequence, self.log.clock, &payload, self.log.config.fragment_bytes) {
+            cx.send_many(&self.audience, self.message(piece.data()));
         }
     }
 
@@ -395,7 +458,7 @@ impl Group {
     /// Whether messages that have come from there do nothing for the head of the queue: it waits
     /// for another member, and goes before them. Of a batch, most are such.
     fn is_of_no_use(&self, from: usize) -> bool {
-        let first = self.streams[from].ready().front();
+        let first = self.streams[from].front();
         let (Some(head), Some(first)) = (&self.waiting, first) else { return false };
         head.member != from && (head.time, head.sender) <= (first.time, from)
     }
@@ -428,7 +491,7 @@ impl Group {
     /// T2: whatever comes in takes the maximum, and does not tick.
     fn pass(&mut self, time: u64, cx: &Cx<'_>) {
         if !cx.has(Bug::ClockStaysBehind) {
-            self.clock = self.clock.max(time);
+            self.log.clock = self.log.clock.max(time);
         }
     }
 
@@ -453,10 +516,11 @@ impl Group {
 
     /// Delivers whatever the three conditions allow.
     fn deliver(&mut self, cx: &mut Cx<'_>) {
+        if self.standing.behind {
+            return; // What comes before the view comes first.
+        }
         let others = self.streams.iter().enumerate().filter(|(member, _)| *member != self.me);
-        let waits = cx.has(Bug::WaitsForLeavers);
-        let counted = |stream: &Stream| if waits { stream.clock() } else { stream.counted() };
-        let heard = others.map(|(_, stream)| counted(stream)).min().unwrap_or(u64::MAX);
+        let heard = others.map(|(_, stream)| stream.clock()).min().unwrap_or(u64::MAX);
         let majority = self.needed(cx);
         // (a) the smallest, (b) nothing smaller can come (T1), (c) a majority has it (T3).
         while let Some((sequence, time, sender)) = self.head() {
@@ -475,32 +539,34 @@ impl Group {
     fn needed(&self, cx: &Cx<'_>) -> usize {
         match self.members.len() {
             _ if cx.has(Bug::NoMajority) => 0,
-            _ if cx.has(Bug::MajorityOfPresent) => self.audience.len().div_ceil(2) + 1,
             all if cx.has(Bug::HalfIsMajority) => all.div_ceil(2),
             _ => self.majority,
         }
     }
 
-    fn deliver_from(&mut self, sender: usize, sequence: u64, cx: &mut Cx<'_>) {
-        let ready = self.streams[sender].pop().expect("the head is there");
+    pub(super) fn deliver_from(&mut self, sender: usize, sequence: u64, cx: &mut Cx<'_>) {
+        let ready = self.streams[sender].deliver().expect("the head is there");
         self.undelivered -= 1;
         if self.withheld {
             self.arm_flush(cx);
         }
-        self.position += 1;
-        self.unread += ready.payload.len() + DELIVERY_OVERHEAD;
+        if self.learned > 0 {
+            self.learned -= 1; // It was delivered here before the view began here.
+            return;
+        }
+        let position = self.log.position + 1;
         let delivery = Delivery {
-            position: self.position,
+            position,
             time: ready.time,
             sender: self.members[sender],
+            incarnation: self.incarnations[sender],
             sequence,
             payload: ready.payload,
         };
-        self.history.push(delivery.clone());
-        cx.emit(Event::Delivered(delivery));
+        self.log.deliver(delivery, cx);
         if sender == self.me {
-            let ticket = self.tickets.pop_front().expect("every own message has a ticket");
-            cx.emit(Event::Sent { ticket, position: self.position });
+            let ticket = self.log.tickets.pop_front().expect("every own message has a ticket");
+            cx.emit(Event::Sent { ticket, position });
         }
     }
 
@@ -523,18 +589,12 @@ impl Group {
         let receipt = all.filter(|member| self.receipts.of(*member, sender) < sequence);
         clock
             .min_by_key(|member| self.streams[*member].clock())
-            .or_else(|| receipt.min_by_key(|m| (self.has_left(*m), self.receipts.of(*m, sender))))
+            .or_else(|| receipt.min_by_key(|member| self.receipts.of(*member, sender)))
             .unwrap_or(self.me)
     }
 
     /// How long the head of the queue has waited for the member that it waits for.
     pub(super) fn waited(&self, now: Time) -> Duration {
         self.waiting.as_ref().map_or(Duration::ZERO, |head| now.since(head.since))
-    }
-
-    /// From now on nothing is received or delivered here.
-    pub(super) fn freeze(&mut self) {
-        self.waiting = None;
-        self.replies = 0;
     }
 }

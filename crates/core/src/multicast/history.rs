@@ -33,6 +33,12 @@ impl History {
         }
     }
 
+    /// Forgets everything: what comes next does not follow what is kept.
+    pub(super) fn clear(&mut self) {
+        self.deliveries.clear();
+        self.bytes = 0;
+    }
+
     /// What is kept from `position` on, oldest first.
     pub(super) fn since(&self, position: u64) -> impl Iterator<Item = &Delivery> {
         let first = self.deliveries.front().map_or(0, |delivery| delivery.position);

@@ -1,6 +1,7 @@
 //! Who is known to have received what.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
+use core::iter::repeat_n;
 
 /// Per sender and member: up to which sequence the member is known to have received the sender's
 /// messages, complete and contiguous (T5). Entries only rise, so old and repeated news are
@@ -13,9 +14,10 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    /// Nobody has received anything.
-    pub(super) fn new(members: usize) -> Self {
-        Self { members, entries: vec![0; members * members] }
+    /// Everybody has received, of each sender, what comes before the view (T6).
+    pub(super) fn new(begins: &[u64]) -> Self {
+        let entries = begins.iter().flat_map(|begin| repeat_n(*begin, begins.len()));
+        Self { members: begins.len(), entries: entries.collect() }
     }
 
     /// Up to where `member` has what `sender` sent.
@@ -26,11 +28,6 @@ impl Receipts {
     /// Per member: up to where it has what `sender` sent.
     pub(super) fn column(&self, sender: usize) -> &[u64] {
         &self.entries[sender * self.members..][..self.members]
-    }
-
-    /// What `member` has, per sender.
-    pub(super) fn row(&self, member: usize) -> Vec<u64> {
-        (0..self.members).map(|sender| self.of(member, sender)).collect()
     }
 
     /// `member` has what `sender` sent up to `sequence`. True if that is news.

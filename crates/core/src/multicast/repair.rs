@@ -1,20 +1,14 @@
 //! What makes up for lost messages: heartbeats, repetitions, questions and answers. None of it is
 //! needed for safety, and all of it falls silent once nothing is unstable.
 
-use super::{
-    Body, Cx, Timer,
-    group::{Group, bit},
-    patience::Patience,
-    stream::Stream,
-    window::pieces,
-};
-use crate::{id::NodeId, planted::Bug, tally::Tally, time::Time};
+use super::{Body, Cx, Timer, group::Group, patience::Patience, stream::Stream, window::pieces};
+use crate::{id::NodeId, planted::Bug, time::Time};
 use alloc::{vec, vec::Vec};
 use core::time::Duration;
 
 /// How many messages, and how many bytes, are sent again at once to one member.
-const RESEND_MESSAGES_MAX: usize = 256;
-const RESEND_BYTES_MAX: usize = 256 << 10;
+pub(super) const PART_MESSAGES_MAX: usize = 256;
+pub(super) const PART_BYTES_MAX: usize = 256 << 10;
 
 /// When to send again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +16,6 @@ pub(super) struct Repair {
     peers: Vec<Progress>,
     /// When the clock was last sent to all.
     pub(super) told: Time,
-    pub(super) resent: Tally,
     pub(super) heartbeat_armed: bool,
     pub(super) want_armed: bool,
 }
@@ -52,18 +45,17 @@ impl Progress {
 
     /// Whether a part of what was surely lost is under way to it.
     fn is_busy(&self, now: Time) -> bool {
-        self.part == RESEND_MESSAGES_MAX && self.next <= self.target && now < self.until
+        self.part == PART_MESSAGES_MAX && self.next <= self.target && now < self.until
     }
 }
 
 impl Repair {
-    pub(super) fn new(members: usize, repeat: Duration, now: Time) -> Self {
-        let patience = Patience::new(repeat);
-        let progress = Progress { patience, until: now, next: 1, target: 0, part: 0, timed: 1 };
+    pub(super) fn new(begins: &[u64], me: usize, repeat: Duration, now: Time) -> Self {
+        let (patience, next) = (Patience::new(repeat), begins[me] + 1);
+        let progress = Progress { patience, until: now, next, target: 0, part: 0, timed: next };
         Self {
-            peers: vec![progress; members],
+            peers: vec![progress; begins.len()],
             told: now,
-            resent: Tally::default(),
             heartbeat_armed: false,
             want_armed: false,
         }
@@ -74,14 +66,14 @@ impl Group {
     pub(super) fn arm_heartbeat(&mut self, cx: &mut Cx<'_>) {
         if !self.repair.heartbeat_armed && self.is_unsettled() {
             self.repair.heartbeat_armed = true;
-            cx.set_timer(Timer::Heartbeat, self.config.heartbeat);
+            cx.set_timer(Timer::Heartbeat, self.log.config.heartbeat);
         }
     }
 
     pub(super) fn on_heartbeat(&mut self, cx: &mut Cx<'_>) {
         self.repair.heartbeat_armed = false;
-        if self.phase.takes_part() && self.is_unsettled() {
-            if cx.now().since(self.repair.told) >= self.config.heartbeat {
+        if self.takes_part() && self.is_unsettled() {
+            if cx.now().since(self.repair.told) >= self.log.config.heartbeat {
                 self.advertise();
                 self.tell_all(cx);
             }
@@ -90,12 +82,12 @@ impl Group {
             }
             self.ask_for_clocks(cx);
         }
-        self.repeat_departures(cx);
+        self.release();
     }
 
     pub(super) fn on_want_timer(&mut self, cx: &mut Cx<'_>) {
         self.repair.want_armed = false;
-        if self.phase.takes_part() {
+        if self.takes_part() {
             self.ask_for_holes(cx);
         }
     }
@@ -119,40 +111,36 @@ impl Group {
             for stream in &mut self.streams {
                 stream.begin_interval();
             }
-            cx.set_timer(Timer::Want, self.config.repeat);
+            cx.set_timer(Timer::Want, self.log.config.repeat);
         }
     }
 
     pub(super) fn on_link_up(&mut self, peer: NodeId, cx: &mut Cx<'_>) {
         let Some(member) = self.members.iter().position(|id| *id == peer) else { return };
-        if member == self.me || self.has_left(member) {
+        if member == self.me {
             return;
         }
-        if self.phase.takes_part() {
+        if self.takes_part() {
             // Whatever was under way is lost.
             let first = self.receipts.of(member, self.me) + 1;
             let progress = &mut self.repair.peers[member];
-            progress.plan(first, self.window.last(), RESEND_MESSAGES_MAX);
+            progress.plan(first, self.log.window.last(), PART_MESSAGES_MAX);
             progress.patience.regain();
             progress.until = cx.now() + progress.patience.span();
             self.resend_next(member, cx);
             cx.send(peer, self.message(self.clock_body()));
         }
-        self.tell_departures(bit(member), cx);
     }
 
     pub(super) fn on_want(&mut self, from: usize, first: u64, to: u64, cx: &mut Cx<'_>) -> bool {
-        if to > self.window.last() || first == 0 {
+        if to > self.log.window.last() || first == 0 {
             return false;
-        }
-        if self.has_left(from) {
-            return true;
         }
         let progress = &mut self.repair.peers[from];
         if !progress.is_busy(cx.now()) {
-            let next = self.resend(from, first, to, RESEND_MESSAGES_MAX, cx);
+            let next = self.resend(from, first, to, PART_MESSAGES_MAX, cx);
             if next <= to {
-                self.repair.peers[from].plan(next, to, RESEND_MESSAGES_MAX);
+                self.repair.peers[from].plan(next, to, PART_MESSAGES_MAX);
             }
         } else if first >= progress.next {
             progress.target = progress.target.max(to);
@@ -164,26 +152,25 @@ impl Group {
     /// A member has acknowledged own messages: it has time for more.
     pub(super) fn on_acknowledged(&mut self, member: usize, cx: &mut Cx<'_>) {
         let received = self.receipts.of(member, self.me);
-        let left = self.has_left(member);
         let progress = &mut self.repair.peers[member];
         if received >= progress.timed {
             // What was sent again is not timed: which copy is acknowledged, nobody knows (Karn's
             // algorithm). Then one message at a time: the first that is sent from now on.
-            if let Some(sent) = self.window.sent(received) {
+            if let Some(sent) = self.log.window.sent(received) {
                 progress.patience.measure(sent, cx.now());
             }
-            progress.timed = self.window.last() + 1;
+            progress.timed = self.log.window.last() + 1;
         }
         progress.patience.regain();
         progress.until = cx.now() + progress.patience.span();
-        if progress.next > progress.target || left {
+        if progress.next > progress.target {
             return;
         }
         if received >= progress.next {
             // More than was sent again: so it was not lost, but late, and so is the rest.
             progress.target = 0;
         } else if received + 1 == progress.next {
-            progress.part = RESEND_MESSAGES_MAX.min(2 * progress.part);
+            progress.part = PART_MESSAGES_MAX.min(2 * progress.part);
             self.resend_next(member, cx);
         }
     }
@@ -191,9 +178,9 @@ impl Group {
     /// Whether anything is not as it will be in the end.
     fn is_unsettled(&self) -> bool {
         let open = self.undelivered > 0
-            || !self.window.is_empty()
+            || !self.log.window.is_empty()
             || self.streams.iter().any(Stream::has_gap);
-        (open && self.phase.takes_part()) || self.has_news_of_departures()
+        open && self.takes_part()
     }
 
     /// Sends again the oldest of what `member` should have acknowledged long ago. Only one: if no
@@ -203,9 +190,9 @@ impl Group {
         let now = cx.now();
         let first = self.receipts.of(member, self.me) + 1;
         let progress = &mut self.repair.peers[member];
-        let target = self.window.sent_until(now, progress.patience.span());
+        let target = self.log.window.sent_until(now, progress.patience.span());
         let over = cx.has(Bug::RepeatsOnce) && progress.next > first;
-        if first > target || now < progress.until || over || self.has_left(member) {
+        if first > target || now < progress.until || over {
             return;
         }
         let progress = &mut self.repair.peers[member];
@@ -214,7 +201,7 @@ impl Group {
         progress.patience.lose();
         if cx.has(Bug::ResendsAnew) {
             let payload =
-                self.window.range(first, target).next().map(|(_, own)| own.payload.clone());
+                self.log.window.range(first, target).next().map(|(_, own)| own.payload.clone());
             if let Some(payload) = payload {
                 return self.transmit(0, payload, cx);
             }
@@ -244,16 +231,16 @@ impl Group {
         let mut next = first;
         let mut bytes = 0;
         let most = if cx.has(Bug::NeverResends) { 0 } else { part };
-        for (sequence, own) in self.window.range(first, last).take(most) {
+        for (sequence, own) in self.log.window.range(first, last).take(most) {
             // One message may always go, whatever its size.
-            if bytes > 0 && bytes + own.payload.len() > RESEND_BYTES_MAX {
+            if bytes > 0 && bytes + own.payload.len() > PART_BYTES_MAX {
                 break;
             }
             bytes += own.payload.len();
             next = sequence + 1;
-            self.repair.resent.add();
-            for piece in pieces(sequence, own.time, &own.payload, self.config.fragment_bytes) {
-                cx.send(self.members[member], self.message(piece));
+            self.log.resent.add();
+            for piece in pieces(sequence, own.time, &own.payload, self.log.config.fragment_bytes) {
+                cx.send(self.members[member], self.message(piece.data()));
             }
         }
         let timed = &mut self.repair.peers[member].timed;
@@ -265,13 +252,13 @@ impl Group {
     /// it (T2: idle frames create no debt): asks with an empty range, which is answered by a clock.
     fn ask_for_clocks(&mut self, cx: &mut Cx<'_>) {
         let Some((sequence, time, sender)) = self.head() else { return };
-        if self.is_paused() || self.waited(cx.now()) < self.config.heartbeat {
+        if self.is_paused() || self.waited(cx.now()) < self.log.config.heartbeat {
             return;
         }
         let received = self.receipts.holders(sender, sequence) >= self.majority;
         for member in 0..self.members.len() {
             let lacks = self.receipts.of(member, sender) < sequence;
-            if !self.has_left(member) && (self.lags(member, time) || (!received && lacks)) {
+            if self.lags(member, time) || (!received && lacks) {
                 let after = self.streams[member].received();
                 let body = Body::Want { from: after + 1, to: after };
                 cx.send(self.members[member], self.message(body));

@@ -1,6 +1,6 @@
 //! What comes from one sender: pieces are put together, gaps noticed, clocks counted.
 
-use super::UNSTABLE_MESSAGES_MAX;
+use super::{Body, UNSTABLE_MESSAGES_MAX};
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec,
@@ -21,6 +21,20 @@ pub(super) struct Piece {
     pub(super) payload: Bytes,
 }
 
+impl Piece {
+    /// As its sender says it.
+    pub(super) fn data(self) -> Body {
+        let Self { sequence, time, index, count, payload } = self;
+        Body::Data { sequence, time, index, count, payload }
+    }
+
+    /// As another member that has it says it.
+    pub(super) fn fetched(self, sender: u16) -> Body {
+        let Self { sequence, time, index, count, payload } = self;
+        Body::Fetched { sender, sequence, time, index, count, payload }
+    }
+}
+
 /// What a sender may send.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Limits {
@@ -31,6 +45,9 @@ pub(super) struct Limits {
     /// The most bytes that are kept of messages that cannot be received yet. What a sender that
     /// keeps to its window has outstanding is never more.
     pub(super) early: usize,
+    /// No sender that keeps to its window has more bytes than this, or one message, that somebody
+    /// lacks.
+    pub(super) unstable: usize,
 }
 
 /// What became of a piece.
@@ -46,7 +63,7 @@ pub(super) enum Outcome {
     Impossible,
 }
 
-/// A received message that is not delivered yet.
+/// A received message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ready {
     pub(super) time: u64,
@@ -73,9 +90,12 @@ pub(super) struct Stream {
     clock: u64,
     /// The latest clock that does not count yet: `(after, time)`.
     promised: Option<(u64, u64)>,
-    /// Once the sender has left: its last sequence.
-    last: Option<u64>,
-    ready: VecDeque<Ready>,
+    /// The last received messages: what is not delivered here, and before it what is, but is not
+    /// known to be received by all. Somebody may have to fetch that when the view ends (T7).
+    kept: VecDeque<Ready>,
+    kept_bytes: usize,
+    /// How many of them are not delivered, and their bytes.
+    ready: usize,
     ready_bytes: usize,
     early: BTreeMap<u64, Partial>,
     early_bytes: usize,
@@ -88,6 +108,13 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// A stream of which everything up to a sequence is here and delivered, and all that comes is
+    /// later than `clock` (T6).
+    pub(super) fn beginning(received: u64, clock: u64) -> Self {
+        let (seen, told, asked) = (received, received, received);
+        Self { received, time: clock, clock, seen, told, asked, ..Self::default() }
+    }
+
     /// Everything up to this sequence is complete and contiguous (T5).
     pub(super) fn received(&self) -> u64 {
         self.received
@@ -103,32 +130,66 @@ impl Stream {
         self.clock
     }
 
-    /// Everything that is still to come from the sender is later than this. Who has left sends
-    /// nothing more.
-    pub(super) fn counted(&self) -> u64 {
-        if self.last == Some(self.received) { u64::MAX } else { self.clock }
-    }
-
     /// The sequence up to which messages are delivered.
     pub(super) fn delivered(&self) -> u64 {
-        self.received - self.ready.len() as u64
+        self.received - self.ready as u64
     }
 
-    /// Received and undelivered, oldest first.
-    pub(super) fn ready(&self) -> &VecDeque<Ready> {
-        &self.ready
+    /// How many messages are received and not delivered,
+    pub(super) fn ready(&self) -> usize {
+        self.ready
     }
 
-    /// Their bytes.
+    /// and their bytes.
     pub(super) fn ready_bytes(&self) -> usize {
         self.ready_bytes
     }
 
-    /// Takes the oldest undelivered message.
-    pub(super) fn pop(&mut self) -> Option<Ready> {
-        let ready = self.ready.pop_front()?;
+    /// The oldest of them.
+    pub(super) fn front(&self) -> Option<&Ready> {
+        self.kept.get(self.kept.len() - self.ready)
+    }
+
+    /// The oldest of them is delivered now. It is kept for who lacks it.
+    pub(super) fn deliver(&mut self) -> Option<Ready> {
+        let ready = self.front()?.clone();
+        self.ready -= 1;
         self.ready_bytes -= ready.payload.len();
         Some(ready)
+    }
+
+    /// The messages from `from` to `to` that are kept, with their sequences.
+    pub(super) fn range(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &Ready)> {
+        let first = self.received + 1 - self.kept.len() as u64;
+        let start = from.clamp(first, self.received + 1);
+        let end = to.saturating_add(1).clamp(start, self.received + 1);
+        (start..).zip(self.kept.range((start - first) as usize..(end - first) as usize))
+    }
+
+    /// All members have received everything up to `stable`: what of it is delivered need not be
+    /// kept. Nor what the sender could not have followed by so much, if somebody lacked it.
+    pub(super) fn release(&mut self, stable: u64, limits: &Limits) {
+        while self.kept.len() > self.ready {
+            let first = self.received + 1 - self.kept.len() as u64;
+            let beyond = self.kept.len() > UNSTABLE_MESSAGES_MAX
+                || (self.kept_bytes > limits.unstable && self.kept.len() > 1);
+            if first > stable && !beyond {
+                return;
+            }
+            let Some(oldest) = self.kept.pop_front() else { return };
+            self.kept_bytes -= oldest.payload.len();
+        }
+    }
+
+    /// Forgets everything after sequence `end`, which is not before what is delivered.
+    pub(super) fn truncate(&mut self, end: u64) {
+        while self.received > end && self.ready > 0 {
+            let Some(last) = self.kept.pop_back() else { return };
+            self.received -= 1;
+            self.ready -= 1;
+            self.ready_bytes -= last.payload.len();
+            self.kept_bytes -= last.payload.len();
+        }
     }
 
     /// Whether something is known to be missing.
@@ -139,16 +200,6 @@ impl Stream {
     /// Whether more than the tail is missing: something later is here already.
     pub(super) fn has_hole(&self) -> bool {
         self.seen > self.received + 1
-    }
-
-    /// The sender has left; this was its last sequence. False if it cannot have been.
-    pub(super) fn close(&mut self, last: u64) -> bool {
-        if last < self.received || last - self.received > UNSTABLE_MESSAGES_MAX as u64 {
-            return false;
-        }
-        self.last = Some(last);
-        self.told = self.told.max(last);
-        true
     }
 
     /// Takes a clock: all after sequence `after` is later than `time`. False if impossible.
@@ -172,8 +223,10 @@ impl Stream {
         self.received += 1;
         self.time = time;
         self.clock = self.clock.max(time);
+        self.ready += 1;
         self.ready_bytes += payload.len();
-        self.ready.push_back(Ready { time, payload });
+        self.kept_bytes += payload.len();
+        self.kept.push_back(Ready { time, payload });
         if let Some((_, time)) = self.promised.take_if(|(after, _)| *after <= self.received) {
             self.clock = self.clock.max(time);
         }

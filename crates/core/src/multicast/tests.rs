@@ -1,10 +1,13 @@
-mod leaving;
+mod cut;
+mod learning;
 mod repair;
 mod steps;
+mod views;
 
 use super::*;
 use crate::{
     id::{Life, Name},
+    planted::Bug,
     protocol::{Effect, EffectOf, Rng, To},
     tokenring::Mode,
     view::Member,
@@ -26,17 +29,24 @@ fn id(position: usize) -> NodeId {
 }
 
 fn view(members: usize) -> View {
-    let member = |position| Member {
-        id: id(position),
-        name: name(position),
-        life: Life(position as u128 + 1),
-        incarnation: 1,
+    let members: Vec<_> = (0..members).map(|position| (position, 1)).collect();
+    later(1, &members)
+}
+
+/// A view of these names, each with its incarnation.
+fn later(number: u64, members: &[(usize, u64)]) -> View {
+    let member = |(position, incarnation): &(usize, u64)| Member {
+        id: id(*position),
+        name: name(*position),
+        life: Life(u128::from(*incarnation) << 64 | (*position as u128 + 1)),
+        incarnation: *incarnation,
     };
     View {
-        number: 1,
-        members: (0..members).map(member).collect(),
-        ring: (0..members as u16).collect(),
+        number,
+        members: members.iter().map(member).collect(),
+        ring: (0..members.len() as u16).collect(),
         mode: Mode::Rest,
+        lease: Duration::from_secs(10),
     }
 }
 
@@ -59,6 +69,7 @@ struct Hand {
     machine: Multicast,
     now: Time,
     rng: Rng,
+    planted: Option<Bug>,
 }
 
 impl Hand {
@@ -69,19 +80,23 @@ impl Hand {
 
     fn with(config: Config, members: usize) -> Self {
         let mut hand = Self::before_install(config);
-        let view = view(members);
-        assert_eq!(hand.command(Command::Install { view }), []);
+        assert_eq!(hand.found(members), []);
         hand
     }
 
     fn before_install(config: Config) -> Self {
         let rng = Rng::seed_from_u64(1);
-        Self { machine: Multicast::new(config), now: Time::ZERO, rng }
+        Self { machine: Multicast::new(config), now: Time::ZERO, rng, planted: None }
+    }
+
+    /// View 1 of so many begins.
+    fn found(&mut self, members: usize) -> Vec<Out> {
+        self.command(Command::Install { view: view(members), cut: Cut::founding(members) })
     }
 
     fn handle(&mut self, input: InputOf<Multicast>) -> Vec<Out> {
         let mut effects = Vec::new();
-        let mut cx = Context::new(self.now, &mut self.rng, &mut effects);
+        let mut cx = Context::new(self.now, &mut self.rng, &mut effects).planting(self.planted);
         self.machine.handle(input, &mut cx);
         effects
     }
@@ -152,6 +167,7 @@ fn delivered(position: u64, time: u64, sender: usize, sequence: u64, payload: &'
         position,
         time,
         sender: id(sender),
+        incarnation: 1,
         sequence,
         payload: Bytes::from_static(payload.as_bytes()),
     }))
@@ -163,4 +179,25 @@ fn sent(ticket: Ticket, position: u64) -> Out {
 
 fn refused(ticket: Ticket, reason: Refusal) -> Out {
     Effect::Emit(Event::Refused { ticket, reason })
+}
+
+fn fetch(sender: u16, from: u64, to: u64) -> Body {
+    Body::Fetch { sender, from, to }
+}
+
+fn fetched(sender: u16, sequence: u64, time: u64, payload: &'static str) -> Body {
+    let payload = Bytes::from_static(payload.as_bytes());
+    Body::Fetched { sender, sequence, time, index: 0, count: 1, payload }
+}
+
+fn drained() -> Out {
+    Effect::Emit(Event::Drained)
+}
+
+fn gathered() -> [Out; 2] {
+    [Effect::CancelTimer(Timer::Fetch), Effect::Emit(Event::Gathered)]
+}
+
+fn timer(timer: Timer) -> Out {
+    Effect::SetTimer { timer, after: REPEAT }
 }

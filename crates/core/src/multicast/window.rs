@@ -1,8 +1,8 @@
 //! What this node has sent and must keep, and how much that may be.
 
-use super::{Body, Ticket, UNSTABLE_MESSAGES_MAX};
+use super::{Ticket, UNSTABLE_MESSAGES_MAX, stream::Piece};
 use crate::time::Time;
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
 
@@ -78,6 +78,26 @@ impl Window {
         self.parked.take().map(|(ticket, _)| ticket)
     }
 
+    /// Whether a message waits for its room.
+    pub(super) fn has_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Lets go of all messages, but for the one that waits for its room.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
+    }
+
+    /// A view begins in which this member has sent everything up to `last`, and has room for
+    /// `share` bytes. Returns what has no place in the order: it
+    /// is to be sent again.
+    pub(super) fn begin(&mut self, share: usize, last: u64) -> Vec<Bytes> {
+        let again = self.messages.drain(..).map(|own| own.payload).collect();
+        (self.share, self.last, self.bytes) = (share, last, 0);
+        again
+    }
+
     /// Adds a message and returns its sequence.
     pub(super) fn push(&mut self, own: Own) -> u64 {
         self.last += 1;
@@ -126,12 +146,12 @@ pub(super) fn pieces(
     time: u64,
     payload: &Bytes,
     fragment_bytes: usize,
-) -> impl Iterator<Item = Body> {
+) -> impl Iterator<Item = Piece> {
     let count = payload.len().div_ceil(fragment_bytes).max(1);
     (0..count).map(move |index| {
         let start = index * fragment_bytes;
         let end = payload.len().min(start + fragment_bytes);
-        Body::Data {
+        Piece {
             sequence,
             time,
             index: index as u32,

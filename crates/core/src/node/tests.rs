@@ -3,8 +3,11 @@
 use super::*;
 use crate::{
     protocol::{Effect, Rng},
+    testing::Group,
     time::Time,
 };
+use alloc::format;
+use bytes::Bytes;
 use core::time::Duration;
 use rand_core::SeedableRng as _;
 
@@ -27,87 +30,196 @@ fn a_suspect_that_says_goodbye_has_left_and_was_not_up() {
         };
         effects.into_iter().filter_map(state).collect::<Vec<_>>()
     };
+    assert_eq!(states(0, Input::Start(None)), []);
     assert_eq!(states(0, Input::LinkUp(peer)), [detector::State::Up]);
-    let tick = Input::Timer(Timer::Detector(detector::Timer::Tick));
-    assert_eq!(states(9, tick), [detector::State::Suspect]);
+    let tick = || Input::Timer(Timer::Detector(detector::Timer::Tick));
+    for second in 1..=3 {
+        assert_eq!(states(second, tick()), []);
+    }
+    assert_eq!(states(4, tick()), [detector::State::Suspect]);
     let message = Message::Detector(detector::Message::Goodbye);
     let goodbye = Input::Message { from: peer, message };
     assert_eq!(states(9, goodbye), [detector::State::Left]);
 }
 
-/// p1 of two, in an order, which leaves: p2 has not answered yet.
-fn leaver(rng: &mut Rng) -> (Node, NodeId) {
-    let names = ["p1", "p2"].map(|name| Name::new(name).expect("a name"));
-    let [me, peer] = [names[0].id(), names[1].id()];
-    let second = Duration::from_secs(1);
+// ---- A group of nodes ----
+
+fn name(i: usize) -> Name {
+    Name::new(&format!("p{}", i + 1)).unwrap()
+}
+
+fn id(i: usize) -> NodeId {
+    name(i).id()
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+fn machine(i: usize, n: usize, life: u128) -> Node {
+    let (name, life) = (name(i), Life(life));
     let founding = founding::Config {
-        name: names[0].clone(),
-        life: Life(1),
-        list: names.to_vec(),
+        name: name.clone(),
+        life,
+        list: (0..n).map(self::name).collect(),
         next: None,
         trigger: founding::Trigger::Command,
         mode: tokenring::Mode::Rest,
+        lease: LEASE,
+    };
+    let change = change::Config {
+        name: name.clone(),
+        life,
+        next: None,
+        grace: 100 * MS,
+        patience: 1000 * MS,
+        repeat: 200 * MS,
+    };
+    let lock = tokenring::Config {
+        me: id(i),
+        hold: 100 * MS,
+        turn: 4,
+        waiters_max: 100,
+        locks_max: 100,
+        repeat: 200 * MS,
+        try_timeout: 1000 * MS,
     };
     let order = multicast::Config {
-        me,
+        me: id(i),
         message_bytes_max: 100,
-        fragment_bytes: 100,
-        unstable_bytes_max: 1000,
-        unread_bytes_max: 1000,
-        history_messages_max: 10,
-        history_bytes_max: 1000,
-        heartbeat: second,
-        repeat: second,
+        fragment_bytes: 40,
+        unstable_bytes_max: 3000,
+        unread_bytes_max: 1 << 30,
+        history_messages_max: 1000,
+        history_bytes_max: 100_000,
+        heartbeat: 200 * MS,
+        repeat: 200 * MS,
     };
-    let detector = detector::Config { heartbeat: second, suspect_min: second };
-    let group = Some(GroupConfig { founding, lock: None, order: Some(order) });
-    let name = names[0].clone();
-    let mut node = Node::new(Config { name, life: Life(1), detector, group, gossip: None });
-    take(&mut node, rng, Input::LinkUp(peer));
-    let effects = take(&mut node, rng, Input::Command(Command::Start));
-    let walk = effects.into_iter().find_map(|effect| match effect {
-        Effect::Send {
-            message: Message::Founding(founding::Message::Walk { start, digest, path }),
-            ..
-        } => Some((start, digest, path)),
-        _ => None,
-    });
-    let (start, digest, mut path) = walk.expect("it asks p2");
-    path.push(founding::Step { position: 1, life: Life(2), next: 0 });
-    for message in [
-        founding::Message::Walk { start, digest, path },
-        founding::Message::Active { run: start.run, answer: false },
-    ] {
-        take(&mut node, rng, Input::Message { from: peer, message: message.into() });
+    let detector = detector::Config { heartbeat: 500 * MS, suspect_min: 1500 * MS };
+    let group = Some(GroupConfig { founding, change, lock: Some(lock), order: Some(order) });
+    Node::new(Config { name, life, detector, group, gossip: None })
+}
+
+const LEASE: Duration = Duration::from_secs(2);
+
+/// A group of nodes, founded by the first.
+fn group(n: usize, seed: u64) -> Group<Node> {
+    let mut group = Group::new((0..n).map(|i| (id(i), machine(i, n, i as u128))), seed);
+    group.start();
+    group.input(id(0), Input::Command(Command::Start));
+    group.run(3000 * MS);
+    for i in 0..n {
+        assert_eq!(group.machines[&id(i)].view().map(|view| view.number), Some(1), "p{}", i + 1);
     }
-    assert!(!has_left(&take(&mut node, rng, Input::Command(Command::Leave))));
-    (node, peer)
+    group
 }
 
-fn take(node: &mut Node, rng: &mut Rng, input: InputOf<Node>) -> Vec<EffectOf<Node>> {
-    let mut effects = Vec::new();
-    node.handle(input, &mut Context::new(Time::ZERO, rng, &mut effects));
-    effects
+/// The node is gone, and the others notice.
+fn kill(group: &mut Group<Node>, i: usize) {
+    group.remove(id(i));
+    let ids: Vec<NodeId> = group.machines.keys().copied().collect();
+    for peer in ids {
+        group.input(peer, Input::LinkDown(id(i)));
+    }
 }
 
-fn has_left(effects: &[EffectOf<Node>]) -> bool {
-    effects.contains(&Effect::Emit(Event::LeaveDone))
+/// A new life of it, which is linked to all.
+fn revive(group: &mut Group<Node>, i: usize, n: usize, life: u128) {
+    let others: Vec<NodeId> = group.machines.keys().copied().collect();
+    group.machines.insert(id(i), machine(i, n, life));
+    group.input(id(i), Input::Start(None));
+    for peer in others {
+        group.input(id(i), Input::LinkUp(peer));
+        group.input(peer, Input::LinkUp(id(i)));
+    }
 }
 
-/// Two leave at once: p2 has answered and is gone, and its end is noticed before its answer.
-#[test]
-fn the_last_words_of_a_life_are_heard_after_its_link() {
-    let body = multicast::Body::LeftAck { member: 0 };
-    let answer = Message::Order(multicast::Message { view: 1, body });
-    for comes_back in [false, true] {
-        let mut rng = Rng::seed_from_u64(0);
-        let (mut node, peer) = leaver(&mut rng);
-        take(&mut node, &mut rng, Input::LinkDown(peer));
-        if comes_back {
-            // Perhaps as another life, which has to say first that it is active.
-            take(&mut node, &mut rng, Input::LinkUp(peer));
+fn lock(ticket: u64) -> InputOf<Node> {
+    let (lock, wait) = (tokenring::LockName::default_lock(), tokenring::Wait::Queue);
+    Input::Command(Command::Lock(tokenring::Command::Lock { lock, ticket, wait }))
+}
+
+fn send(ticket: u64) -> InputOf<Node> {
+    let payload = Bytes::from(format!("message {ticket}, which is long enough to be cut in two"));
+    Input::Command(Command::Order(multicast::Command::Send { ticket, payload }))
+}
+
+fn fences(group: &Group<Node>, i: usize) -> Vec<u64> {
+    let of = |(node, event): &(NodeId, Event)| match event {
+        Event::Lock(tokenring::Event::Granted { fence, .. }) if *node == id(i) => Some(*fence),
+        _ => None,
+    };
+    group.events.iter().filter_map(of).collect()
+}
+
+/// Position, sender and text of what was delivered at a node.
+fn delivered(group: &Group<Node>, i: usize) -> Vec<(u64, NodeId, Bytes)> {
+    let of = |(node, event): &(NodeId, Event)| match event {
+        Event::Order(multicast::Event::Delivered(d)) if *node == id(i) => {
+            Some((d.position, d.sender, d.payload.clone()))
         }
-        let input = Input::Message { from: peer, message: answer.clone() };
-        assert_eq!(has_left(&take(&mut node, &mut rng, input)), !comes_back);
+        _ => None,
+    };
+    group.events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_lost_holders_token_is_made_anew_after_the_lease() {
+    let mut group = group(3, 1);
+    group.input(id(0), lock(1));
+    group.run(1000 * MS);
+    assert_eq!(fences(&group, 0), [1]);
+    group.input(id(1), lock(2));
+    group.run(1000 * MS);
+    kill(&mut group, 0);
+    group.run(LEASE);
+    assert_eq!(fences(&group, 1), [], "the lost guard may still be valid");
+    group.run(1000 * MS);
+    assert_eq!(fences(&group, 1), [1 << 40 | 1]);
+}
+
+#[test]
+fn the_order_goes_on_without_a_dead_member_and_with_its_next_life() {
+    let mut group = group(3, 1);
+    for ticket in 1..=5 {
+        for i in 0..3 {
+            group.input(id(i), send(ticket));
+        }
+        group.run(3 * MS);
+    }
+    kill(&mut group, 2);
+    for ticket in 6..=8 {
+        for i in 0..2 {
+            group.input(id(i), send(ticket));
+        }
+        group.run(50 * MS);
+    }
+    group.run(2000 * MS);
+    revive(&mut group, 2, 3, 100);
+    group.run(3000 * MS);
+    for i in 0..3 {
+        assert_eq!(group.machines[&id(i)].view().map(View::len), Some(3), "p{}", i + 1);
+        group.input(id(i), send(100));
+    }
+    group.run(1000 * MS);
+    let order = delivered(&group, 0);
+    assert!(order.len() >= 2 * 8 + 3, "{}", order.len());
+    assert_eq!(order.iter().map(|(p, ..)| *p).max(), Some(order.len() as u64));
+    assert_eq!(delivered(&group, 1), order);
+    let both_lives = delivered(&group, 2);
+    let second = both_lives.iter().rposition(|(position, ..)| *position == 1).expect("history");
+    assert_eq!(both_lives[second..], order, "the new life has it all");
+    assert!(order.starts_with(&both_lives[..second]), "the first had a prefix");
+}
+
+#[test]
+fn members_leave_and_the_last_one_stops() {
+    let mut group = group(3, 1);
+    group.input(id(1), lock(1));
+    group.run(1000 * MS);
+    for i in [1, 0, 2] {
+        group.input(id(i), send(7));
+        group.input(id(i), Input::Command(Command::Leave));
+        group.run(500 * MS);
+        assert!(group.events.contains(&(id(i), Event::LeaveDone)), "p{}", i + 1);
+        kill(&mut group, i);
     }
 }

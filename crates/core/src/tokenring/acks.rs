@@ -6,7 +6,7 @@
 //! become much; and at once to whom a repetition shows to lack it. When the token rests, all is
 //! acknowledged after that while, and then there is silence.
 
-use super::{Body, Config, LockName, Received, Timer, TokenRing, lock::Lock};
+use super::{Body, Config, LockName, Received, Timer, TokenRing, links::PRESSING, lock::Lock};
 use crate::{planted::Bug, protocol::Context};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -34,29 +34,14 @@ impl TokenRing {
     }
 
     /// A pass from there has come, or come again.
-    pub(super) fn owe_pass(
-        &mut self,
-        from: usize,
-        number: u64,
-        again: bool,
-        cx: &mut Context<'_, Self>,
-    ) {
+    pub(super) fn owe_pass(&mut self, number: u64, again: bool, cx: &mut Context<'_, Self>) {
         if again && cx.has(Bug::RepetitionNotAnswered) {
             return;
         }
-        let ring = self.ring.as_ref().expect("messages are of a view");
-        if again || ring.links[from].is_pressing(number) {
+        if again || number.is_multiple_of(PRESSING) {
             self.acknowledge_soon(cx);
         } else {
             self.acknowledge_later(cx);
-        }
-    }
-
-    /// A member is leaving: it does not go before its passes are acknowledged.
-    pub(super) fn hurry(&mut self, from: usize, cx: &mut Context<'_, Self>) {
-        let ring = self.ring.as_ref().expect("messages are of a view");
-        if ring.links[from].is_awaited() {
-            self.acknowledge_soon(cx);
         }
     }
 
@@ -112,7 +97,6 @@ impl TokenRing {
         ring.links[from].acknowledge(received);
         // There may be room in the window again.
         self.serve_blocked(cx);
-        self.go_on_leaving(cx);
     }
 
     /// A token that has come back was received where this member has passed it to: that pass needs

@@ -10,7 +10,7 @@ pub(super) const WINDOW: u64 = 4096;
 
 /// Each pass with a multiple of this for its number is acknowledged without delay: long before the
 /// window would stop the sender. (No need to count what is owed.)
-const PRESSING: u64 = WINDOW / 16;
+pub(super) const PRESSING: u64 = WINDOW / 16;
 
 /// One peer, as the lock sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -18,62 +18,37 @@ pub(super) struct Link {
     /// Whether messages to it will probably arrive, and since when not.
     pub(super) up: bool,
     pub(super) down_since: Time,
-    /// Whether it stays.
-    pub(super) stays: Stays,
-    /// It knows that this node is leaving, and its last pass to this node had this number.
-    pub(super) leaving_ack: Option<u64>,
-    /// Once it has left: what it has received, per position.
-    pub(super) last_words: Vec<Received>,
-    /// Once it has left: who is known to know. (The entry of the own position says who knows that
-    /// this node has left.)
-    pub(super) known_by: BTreeSet<usize>,
     /// An acknowledgement is owed.
     ack_owed: bool,
     sent: u64,
-    unacknowledged: BTreeMap<u64, Sent>,
+    unacknowledged: BTreeMap<u64, Waiting>,
     received_up_to: u64,
     received_beyond: BTreeSet<u64>,
 }
 
-/// Whether a peer stays in the ring.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Stays {
-    #[default]
-    Here,
-    /// It has said that it is leaving: nothing is passed to it any more.
-    Leaving,
-    /// It has left.
-    Left,
-}
-
 /// A pass that has not been acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Sent {
+struct Waiting {
     lock: LockName,
     token: Token,
     at: Time,
 }
 
 impl Link {
-    /// The link to a peer that has passed nothing yet.
-    pub(super) fn new(up: bool) -> Self {
-        Self { up, ..Self::default() }
+    /// The link, up or not as of `now`, to a peer that has passed nothing yet.
+    pub(super) fn new(up: bool, now: Time) -> Self {
+        Self { up, down_since: now, ..Self::default() }
     }
 
     /// Whether a token may be passed there (H16): a waiter that cannot be reached keeps its place.
     pub(super) fn takes_tokens(&self) -> bool {
-        self.up && self.stays == Stays::Here && (self.unacknowledged.len() as u64) < WINDOW
-    }
-
-    /// Whether it has left.
-    pub(super) fn has_left(&self) -> bool {
-        self.stays == Stays::Left
+        self.up && (self.unacknowledged.len() as u64) < WINDOW
     }
 
     /// Numbers a pass and remembers it until it is acknowledged (H1).
     pub(super) fn pass(&mut self, lock: LockName, token: Token, now: Time) -> u64 {
         self.sent += 1;
-        self.unacknowledged.insert(self.sent, Sent { lock, token, at: now });
+        self.unacknowledged.insert(self.sent, Waiting { lock, token, at: now });
         self.sent
     }
 
@@ -97,11 +72,15 @@ impl Link {
         self.unacknowledged.remove(&number);
     }
 
-    /// It has left and had received these passes; all others are taken back.
-    pub(super) fn take_back(&mut self, received: &Received) -> Vec<(LockName, Token)> {
-        self.acknowledge(received);
-        let sent = core::mem::take(&mut self.unacknowledged);
-        sent.into_values().map(|sent| (sent.lock, sent.token)).collect()
+    /// All that is not acknowledged, as if it had never been sent: only a planted bug does so.
+    pub(super) fn take_back(&mut self) -> Vec<(LockName, Token)> {
+        let waiting = core::mem::take(&mut self.unacknowledged);
+        waiting.into_values().map(|pass| (pass.lock, pass.token)).collect()
+    }
+
+    /// What is not acknowledged: number, lock and token of each pass.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (u64, &LockName, &Token)> {
+        self.unacknowledged.iter().map(|(number, pass)| (*number, &pass.lock, &pass.token))
     }
 
     pub(super) fn unacknowledged(&self) -> usize {
@@ -132,21 +111,6 @@ impl Link {
             self.received_up_to += 1;
         }
         Receipt::New
-    }
-
-    /// Whether all passes up to `number` have been received.
-    pub(super) fn has_received(&self, number: u64) -> bool {
-        self.received_up_to >= number
-    }
-
-    /// Whether the peer should hear soon that this pass has come.
-    pub(super) fn is_pressing(&self, number: u64) -> bool {
-        number.is_multiple_of(PRESSING) || self.is_awaited()
-    }
-
-    /// Whether the peer waits for an acknowledgement to leave.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.ack_owed && self.stays == Stays::Leaving
     }
 
     /// The acknowledgement that is owed.

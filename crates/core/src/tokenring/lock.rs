@@ -1,15 +1,16 @@
 //! What a member keeps per lock.
 
-use super::{Ticket, Token};
-use crate::time::Time;
-use alloc::{collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
+use super::{Event, LockName, Refusal, Ticket, Token, TokenRing};
+use crate::{protocol::Context, time::Time};
+use alloc::{collections::VecDeque, vec, vec::Vec};
 
 /// One lock, as this member knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lock {
     /// The token, if it is here.
     pub(super) token: Option<Token>,
-    /// Whether the token has ever been here: then the lock exists, and nobody may create it.
+    /// Whether the lock is known to exist: its token has been here in this view, or this is its home
+    /// and the token was placed with another member. Then nobody may create it (H2).
     pub(super) touched: bool,
     /// Who of this node's clients has the lock.
     pub(super) granted: Option<Grant>,
@@ -29,8 +30,6 @@ pub(super) struct Lock {
     pub(super) unanswered: u64,
     /// How many more local waiters are served before the token goes on.
     pub(super) turn_left: usize,
-    /// As a home that has taken over: what it asks the others before it creates the token.
-    pub(super) inquiry: Option<Inquiry>,
     /// Hops of a circulating token when it was last here.
     pub(super) hops: u64,
     /// The sequence of the last grant known here.
@@ -48,14 +47,6 @@ pub(super) struct Try {
     pub(super) ticket: Ticket,
     pub(super) number: u64,
     pub(super) deadline: Time,
-}
-
-/// A round of questions whether a token has ever been anywhere.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Inquiry {
-    pub(super) round: u64,
-    /// Who has not yet said that it never had the token.
-    pub(super) unsure: BTreeSet<usize>,
 }
 
 /// A want of this node that some token does or does not know about.
@@ -82,9 +73,22 @@ impl Lock {
             pass: 0,
             unanswered: 0,
             turn_left: 0,
-            inquiry: None,
             hops: 0,
             sequence: 0,
+        }
+    }
+
+    /// Forgets all but the clients of this node: a view with `members` members begins.
+    pub(super) fn begin_view(&mut self, members: usize) {
+        let (granted, waiters) = (self.granted.take(), core::mem::take(&mut self.waiters));
+        *self = Self { granted, waiters, ..Self::new(members) };
+    }
+
+    /// Nobody will answer these any more, or the answer is no.
+    pub(super) fn refuse_tries(&mut self, name: &LockName, cx: &mut Context<'_, TokenRing>) {
+        for attempt in self.tries.drain(..) {
+            let (lock, ticket) = (name.clone(), attempt.ticket);
+            cx.emit(Event::Refused { lock, ticket, reason: Refusal::NotAvailable });
         }
     }
 
@@ -116,7 +120,6 @@ impl Lock {
         self.sequence = token.sequence;
         self.turn_left = turn;
         self.touched = true;
-        self.inquiry = None;
         self.passed_to = None;
         self.pass = 0;
         self.token = Some(token);
@@ -124,9 +127,10 @@ impl Lock {
 }
 
 impl Token {
-    /// The first token of a lock in a view with `members` members.
-    pub(super) fn new(members: usize) -> Self {
-        Self { sequence: 0, hops: 0, wanted: vec![0; members], served: vec![0; members] }
+    /// The token of a lock at the beginning of a view with `members` members, or of its life.
+    pub(super) fn new(members: usize, hops: u64, fresh: bool) -> Self {
+        let zeros = vec![0; members];
+        Self { sequence: 0, hops, wanted: zeros.clone(), served: zeros, fresh }
     }
 
     /// Whether the member at `position` waits.

@@ -1,10 +1,10 @@
 //! The machine behind [`super`]: grants, passes and requests.
 
 use super::{
-    Body, Command, Config, Event, LockName, LockStatus, Message, Mode, Received, Refusal, Status,
+    Body, Command, Config, Event, LockName, LockStatus, Message, Mode, Refusal, Report, Status,
     Ticket, Timer, Token, Wait,
-    leave::Leaving,
-    links::{Link, Receipt, Stays},
+    lease::Lease,
+    links::{Link, Receipt},
     lock::{Grant, Lock, Request},
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
+    time::Time,
     view::View,
 };
 use alloc::{
@@ -23,6 +24,9 @@ use core::time::Duration;
 /// Bits of a fence that count the grants of a view (H10).
 const SEQUENCE_BITS: u32 = 40;
 
+/// The last view whose fences stay below 2^63 (H10).
+const VIEWS_MAX: u64 = 1 << 23;
+
 /// How long a member is unreachable before the lock says that it waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -32,24 +36,31 @@ pub struct TokenRing {
     pub(super) config: Config,
     pub(super) ring: Option<Ring>,
     pub(super) locks: BTreeMap<LockName, Lock>,
-    pub(super) leaving: Leaving,
+    /// Whether clients are not served any more.
+    pub(super) leaving: bool,
     /// Peers with a link, also before there is a view.
-    up: BTreeSet<NodeId>,
+    pub(super) up: BTreeSet<NodeId>,
+    /// Fresh tokens are not granted here before this instant (§4, rule 4).
+    pub(super) embargo: Time,
     /// Local waiters of all locks.
     waiters: usize,
     /// Numbers requests: one counter for all locks (H13).
     pub(super) requests: u64,
-    /// Locks with something to repeat: an unrecorded request, a try, a question.
+    /// Locks with something to repeat: an unrecorded request, a try.
     pub(super) open: BTreeSet<LockName>,
-    /// Locks whose token is here for somebody who cannot be reached.
+    /// Locks whose token is here for somebody who cannot be reached, or may not be granted yet.
     pub(super) blocked: BTreeSet<LockName>,
     /// Whether the timer runs.
     repeating: bool,
+    /// When it fires, if it runs.
+    pub(super) lease_timer: Option<Time>,
+    /// When it fires, if it runs.
+    embargo_timer: Option<Time>,
     /// Locks with members that have asked and have not been told that the token knows.
     pub(super) unanswered: Vec<LockName>,
     /// Whether the timer for all that is owed runs.
     pub(super) acknowledging: bool,
-    waiting_for: Option<NodeId>,
+    pub(super) waiting_for: Option<NodeId>,
     pub(super) ignored: Tally,
 }
 
@@ -63,6 +74,11 @@ pub(super) struct Ring {
     pub(super) order: Vec<usize>,
     /// Per position; the own one is unused.
     pub(super) links: Vec<Link>,
+    /// Whether a token that is created on demand is fresh (H2).
+    pub(super) unknown_fresh: bool,
+    pub(super) lease: Lease,
+    /// What this member knew when it was wedged, if it is (V2).
+    pub(super) wedged: Option<Report>,
 }
 
 impl TokenRing {
@@ -72,13 +88,16 @@ impl TokenRing {
             config,
             ring: None,
             locks: BTreeMap::new(),
-            leaving: Leaving::No,
+            leaving: false,
             up: BTreeSet::new(),
+            embargo: Time::ZERO,
             waiters: 0,
             requests: 0,
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
             repeating: false,
+            lease_timer: None,
+            embargo_timer: None,
             unanswered: Vec::new(),
             acknowledging: false,
             waiting_for: None,
@@ -88,26 +107,29 @@ impl TokenRing {
 
     /// What people may look at.
     pub fn status(&self) -> Status {
-        let Some(ring) = &self.ring else { return Status::default() };
-        let id = |p: usize| ring.view.members[p].id;
+        let ring = self.ring.as_ref();
+        let id = |p: usize| ring.map(|ring| ring.view.members[p].id);
+        let wanted_by = |token: &Token| {
+            let order = ring.map_or(&[][..], |ring| &ring.order);
+            order.iter().filter(|p| token.is_wanted_by(**p)).filter_map(|p| id(*p)).collect()
+        };
         let lock = |(name, lock): (&LockName, &Lock)| LockStatus {
             lock: name.clone(),
             token: lock.token.is_some(),
             fence: lock.granted.map(|grant| grant.fence),
             sequence: lock.token.as_ref().map_or(lock.sequence, |token| token.sequence),
             waiters: lock.waiters.len(),
-            wanted_by: lock.token.as_ref().map_or_else(Vec::new, |token| {
-                ring.order.iter().filter(|p| token.is_wanted_by(**p)).map(|p| id(*p)).collect()
-            }),
+            wanted_by: lock.token.as_ref().map_or_else(Vec::new, wanted_by),
             hops: lock.hops,
-            passed_to: lock.passed_to.map(id),
+            passed_to: lock.passed_to.and_then(id),
         };
-        let links = || ring.links.iter().enumerate();
+        let forever = Time::from_nanos(u64::MAX);
         Status {
             locks: self.locks.iter().map(lock).collect(),
-            unacknowledged: links().map(|(_, link)| link.unacknowledged()).sum(),
+            unacknowledged: ring.map_or(0, Ring::unacknowledged),
             waiting_for: self.waiting_for,
-            left: links().filter(|(_, link)| link.has_left()).map(|(p, _)| id(p)).collect(),
+            lease_until: ring.map_or(Time::ZERO, |ring| ring.lease.ends().unwrap_or(forever)),
+            embargo_until: self.embargo,
             ignored: self.ignored.count(),
         }
     }
@@ -119,35 +141,8 @@ impl TokenRing {
 
     // ---- Commands ----
 
-    fn on_install(&mut self, view: View, founder: usize, cx: &mut Context<'_, Self>) {
-        let Some(me) = view.position(self.config.me) else { return };
-        if self.ring.is_some() {
-            return;
-        }
-        let n = view.len();
-        let at = view.ring.iter().position(|p| usize::from(*p) == me).expect("a ring has all");
-        let order = (1..n).map(|i| usize::from(view.ring[(at + i) % n])).collect();
-        let link = |p: usize| Link::new(self.up.contains(&view.members[p].id));
-        let links = (0..n).map(link).collect();
-        let circulate = view.mode == Mode::Circulate && me == founder;
-        // Locks that clients have asked for before there was a view begin here.
-        let waiting: Vec<LockName> = self.locks.keys().cloned().collect();
-        for lock in self.locks.values_mut() {
-            lock.wanted = alloc::vec![0; n];
-        }
-        self.ring = Some(Ring { view, me, order, links });
-        if circulate {
-            let name = LockName::default_lock();
-            self.lock_mut(&name).take_in(Token::new(n), me, 1);
-            self.serve(&name, cx);
-        }
-        for name in waiting {
-            self.advance(&name, cx);
-        }
-    }
-
     fn on_lock(&mut self, name: LockName, ticket: Ticket, wait: Wait, cx: &mut Context<'_, Self>) {
-        let refusal = if !matches!(self.leaving, Leaving::No) {
+        let refusal = if self.leaving {
             Some(Refusal::Leaving)
         } else if self.waiters >= self.config.waiters_max
             || (!self.locks.contains_key(&name) && self.locks.len() >= self.config.locks_max)
@@ -155,6 +150,8 @@ impl TokenRing {
             Some(Refusal::TooMany)
         } else if wait == Wait::Try && self.ring.is_none() {
             Some(Refusal::NotStarted)
+        } else if wait == Wait::Try && self.ring.as_ref().is_some_and(Ring::is_wedged) {
+            Some(Refusal::NotAvailable)
         } else {
             None
         };
@@ -172,13 +169,13 @@ impl TokenRing {
     }
 
     /// Does what can be done for the local waiters of a lock: grant, or ask for the token.
-    fn advance(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
+    pub(super) fn advance(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
         let circulates = self.circulates(name);
         let Some(lock) = self.locks.get(name) else { return };
         if lock.token.is_some() {
             return self.serve(name, cx);
         }
-        if self.ring.is_some() {
+        if self.ring.as_ref().is_some_and(|ring| !ring.is_wedged()) {
             if !circulates && !lock.waiters.is_empty() && lock.request.is_none() {
                 self.requests += 1;
                 let number = if cx.has(Bug::RequestNumbersReused) { 1 } else { self.requests };
@@ -218,36 +215,99 @@ impl TokenRing {
         let circulates = self.circulates(name);
         let Some(lock) = self.locks.get(name) else { return };
         let Some(token) = &lock.token else { return };
-        if lock.granted.is_some() && !cx.has(Bug::PassedWhileHeld) {
+        let ring = self.ring.as_ref().expect("a token is in a view");
+        let held = lock.granted.is_some() && !cx.has(Bug::PassedWhileHeld);
+        if held || (ring.is_wedged() && !cx.has(Bug::GrantsWedged) && !cx.has(Bug::PassesWedged)) {
             return;
         }
-        self.blocked.remove(name);
-        if !matches!(self.leaving, Leaving::No) {
-            return self.hand_over(name, cx);
-        }
-        let ring = self.ring.as_ref().expect("a token is in a view");
+        let was_blocked = self.blocked.remove(name);
         let next = if circulates {
             // The textbook ring: to the successor, which must be there to take it.
-            let member = ring.order.iter().find(|p| ring.links[**p].stays == Stays::Here);
-            member.copied().filter(|p| ring.links[*p].takes_tokens())
+            ring.order.first().copied().filter(|p| ring.links[*p].takes_tokens())
         } else {
             ring.next_wanting(token, cx)
         };
         let unreachable = next.is_none() && ring.is_wanted_elsewhere(token, circulates);
-        let in_turn = lock.turn_left > 0 || cx.has(Bug::EndlessTurn);
+        let turn_left = lock.turn_left;
+        let in_turn = turn_left > 0 || cx.has(Bug::EndlessTurn);
         if lock.is_wanted_here() && (in_turn || next.is_none()) {
-            return self.grant(name, cx);
+            if self.may_grant(ring, token, cx) {
+                return self.grant(name, cx);
+            }
+            self.defer(name, cx);
+            if self.blocked.contains(name) && !circulates {
+                return;
+            }
         }
         if unreachable {
             self.blocked.insert(name.clone());
             return self.notice_waiting(cx);
         }
         match next {
-            Some(_) if circulates && lock.turn_left > 0 => {
-                cx.set_timer(Timer::Hold, self.config.hold);
-            }
+            // Whoever asks in the meantime does not make it rest for longer.
+            Some(_) if circulates && turn_left > 0 && was_blocked => {}
+            Some(_) if circulates && turn_left > 0 => cx.set_timer(Timer::Hold, self.config.hold),
             Some(next) => self.pass(name, next, cx),
             None => {}
+        }
+    }
+
+    /// Whether this token may be granted here and now (§4, rules 3 and 4).
+    fn may_grant(&self, ring: &Ring, token: &Token, cx: &Context<'_, Self>) -> bool {
+        let now = cx.now();
+        let leased = now < ring.lease.deadline(now) || cx.has(Bug::GrantsWithoutLease);
+        let embargoed = token.fresh && now < self.embargo;
+        let frozen = ring.is_wedged() && !cx.has(Bug::GrantsWedged);
+        leased && !embargoed && !frozen
+    }
+
+    /// The token is here and wanted, and may not be granted yet: when it may, it is looked at again.
+    /// Who only tries does not wait for the end of an embargo.
+    fn defer(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
+        let lock = self.locks.get_mut(name).expect("the caller has it");
+        let fresh = lock.token.as_ref().is_some_and(|token| token.fresh);
+        if fresh && cx.now() < self.embargo {
+            lock.refuse_tries(name, cx);
+            if !lock.waiters.is_empty() && self.embargo_timer.is_none() {
+                self.embargo_timer = Some(self.embargo);
+                cx.set_timer(Timer::Embargo, self.embargo.since(cx.now()));
+            }
+        }
+        if !lock.tries.is_empty() {
+            self.open.insert(name.clone());
+        }
+        if lock.is_wanted_here() {
+            self.blocked.insert(name.clone());
+            self.repeat_later(cx);
+        }
+    }
+
+    /// What waited for the end of the embargo need not wait any more, unless there is a new one.
+    fn on_embargo(&mut self, cx: &mut Context<'_, Self>) {
+        self.embargo_timer = None;
+        self.serve_blocked(cx);
+    }
+
+    pub(super) fn serve_blocked(&mut self, cx: &mut Context<'_, Self>) {
+        for name in core::mem::take(&mut self.blocked) {
+            self.serve(&name, cx);
+        }
+    }
+
+    /// Who has tokens that it cannot grant, because it does not hear a quorum, passes them to who
+    /// wants them and may. Not at once, for that one may be no better off, and pass them back.
+    fn hand_on(&mut self, cx: &mut Context<'_, Self>) {
+        if self.has_lease(cx.now()) {
+            return;
+        }
+        for name in self.blocked.clone() {
+            let (Some(ring), Some(lock)) = (&self.ring, self.locks.get(&name)) else { continue };
+            let Some(token) = lock.token.as_ref().filter(|_| lock.granted.is_none()) else {
+                continue;
+            };
+            if let Some(next) = ring.next_wanting(token, cx).filter(|_| !self.circulates(&name)) {
+                self.pass(&name, next, cx);
+            }
         }
     }
 
@@ -264,7 +324,6 @@ impl TokenRing {
         let turn = self.turn(name);
         let view = self.ring.as_ref().expect("a token is in a view").view.number;
         let lock = self.locks.get_mut(name).expect("the caller has it");
-        let token = lock.token.as_mut().expect("the caller has seen it");
         let ticket = match lock.waiters.pop_front() {
             Some(ticket) => {
                 self.waiters -= 1;
@@ -272,11 +331,9 @@ impl TokenRing {
             }
             None => lock.tries.remove(0).ticket,
         };
-        for late in lock.tries.drain(..) {
-            let reason = Refusal::NotAvailable;
-            cx.emit(Event::Refused { lock: name.clone(), ticket: late.ticket, reason });
-        }
-        if token.sequence + 1 >= 1 << SEQUENCE_BITS {
+        lock.refuse_tries(name, cx);
+        let token = lock.token.as_mut().expect("the caller has seen it");
+        if token.sequence + 1 >= 1 << SEQUENCE_BITS || view > VIEWS_MAX {
             // H10: never wraps. Only a new view has new fences.
             let waiters = core::mem::take(&mut lock.waiters);
             self.waiters -= waiters.len();
@@ -287,21 +344,28 @@ impl TokenRing {
             return;
         }
         token.sequence += 1;
+        token.fresh = false;
         lock.sequence = token.sequence;
         // Where the token cannot go on yet another turn begins.
         lock.turn_left = if lock.turn_left == 0 { turn } else { lock.turn_left } - 1;
+        let view = if cx.has(Bug::ViewNotInFence) { 1 } else { view };
         let fence = (view - 1) << SEQUENCE_BITS | token.sequence;
         lock.granted = Some(Grant { ticket, fence });
         if circulates {
             cx.cancel_timer(Timer::Hold);
         }
         cx.emit(Event::Granted { lock: name.clone(), ticket, fence });
+        self.watch_lease(cx);
     }
 
     /// Passes the token to the member at `to`.
     pub(super) fn pass(&mut self, name: &LockName, to: usize, cx: &mut Context<'_, Self>) {
         let circulates = self.circulates(name);
         let ring = self.ring.as_mut().expect("a token is in a view");
+        if ring.is_wedged() && !cx.has(Bug::PassesWedged) {
+            return;
+        }
+        self.blocked.remove(name);
         let lock = self.locks.get_mut(name).expect("the caller has it");
         let mut token = lock.token.take().expect("the caller has seen it");
         if circulates {
@@ -331,15 +395,6 @@ impl TokenRing {
         cx: &mut Context<'_, Self>,
     ) {
         let (circulates, turn) = (self.circulates(&name), self.turn(&name));
-        if self.has_frozen() && !cx.has(Bug::AcceptsAfterLeft) {
-            // What has arrived here is final, and is being told.
-            if cx.has(Bug::AcknowledgesAfterLeft) {
-                let ring = self.ring.as_mut().expect("messages are of a view");
-                ring.links[from].receive(number);
-                self.owe_pass(from, number, true, cx);
-            }
-            return;
-        }
         let ring = self.ring.as_mut().expect("messages are of a view");
         let (n, me) = (ring.view.len(), ring.me);
         let countable = token.sequence < 1 << SEQUENCE_BITS && token.hops < 1 << 62;
@@ -356,7 +411,7 @@ impl TokenRing {
         let sender = ring.view.members[from].id;
         let view = ring.view.number;
         let again = receipt == Receipt::Duplicate;
-        self.owe_pass(from, number, again, cx);
+        self.owe_pass(number, again, cx);
         if again && !cx.has(Bug::DuplicatePass) {
             return;
         }
@@ -369,6 +424,9 @@ impl TokenRing {
         }
         if cx.has(Bug::FenceNotInToken) {
             token.sequence = lock.sequence;
+        }
+        if cx.has(Bug::FreshForgotten) {
+            token.fresh = false;
         }
         lock.take_in(token, me, turn);
         self.open.remove(&name);
@@ -389,6 +447,9 @@ impl TokenRing {
 
     fn on_repeat(&mut self, cx: &mut Context<'_, Self>) {
         self.repeating = false;
+        if self.ring.as_ref().is_none_or(Ring::is_wedged) {
+            return;
+        }
         for name in self.open.clone() {
             self.repeat_lock(&name, cx);
         }
@@ -398,15 +459,10 @@ impl TokenRing {
                 ring.repeat_passes(position, after, cx);
             }
         }
-        self.repeat_leave(cx);
+        self.hand_on(cx);
         self.notice_waiting(cx);
-        let unacknowledged = self
-            .ring
-            .as_ref()
-            .is_some_and(|ring| ring.links.iter().any(|link| link.unacknowledged() > 0));
-        let telling = self.ring.as_ref().is_some_and(|ring| ring.repeat_who_left(cx));
-        let waiting = !self.open.is_empty() || self.waiters > 0;
-        if unacknowledged || telling || waiting || self.is_leaving() {
+        let unacknowledged = self.ring.as_ref().is_some_and(|ring| ring.unacknowledged() > 0);
+        if unacknowledged || !self.open.is_empty() || self.waiters > 0 {
             self.repeat_later(cx);
         }
     }
@@ -423,11 +479,8 @@ impl TokenRing {
         }
         let unrecorded = lock.request.is_some_and(|request| !request.recorded);
         let overdue = lock.request.is_some_and(|r| !r.recorded && r.sent + after <= now);
-        let asking = lock.inquiry.is_some();
         if overdue {
             self.send_request(name, cx);
-        } else if asking {
-            self.create(name, cx);
         } else if !unrecorded && lock.tries.is_empty() {
             self.open.remove(name);
         }
@@ -438,8 +491,11 @@ impl TokenRing {
         let Some(ring) = &mut self.ring else { return };
         let Some(position) = ring.view.position(peer).filter(|p| *p != ring.me) else { return };
         ring.links[position].up = true;
+        if ring.is_wedged() {
+            return;
+        }
+        ring.greet(position, cx);
         ring.repeat_passes(position, Duration::ZERO, cx);
-        ring.tell_who_left(position, cx);
         self.repeat_later(cx);
         self.serve_blocked(cx);
         for name in self.open.clone() {
@@ -452,11 +508,14 @@ impl TokenRing {
         self.up.remove(&peer);
         let Some(ring) = &mut self.ring else { return };
         let Some(position) = ring.view.position(peer).filter(|p| *p != ring.me) else { return };
+        let me = ring.me;
         ring.links[position].up = false;
         ring.links[position].down_since = cx.now();
         if cx.has(Bug::TakesPassBack) {
-            for (name, token) in ring.links[position].take_back(&Received::default()) {
-                self.take_back(&name, token, cx);
+            for (name, token) in ring.links[position].take_back() {
+                let turn = self.turn(&name);
+                self.lock_mut(&name).take_in(token, me, turn);
+                self.serve(&name, cx);
             }
         }
         self.notice_waiting(cx);
@@ -464,8 +523,8 @@ impl TokenRing {
 
     /// Finds out whether the lock waits for an unreachable member, and says so once.
     fn notice_waiting(&mut self, cx: &mut Context<'_, Self>) {
-        let Some(ring) = &self.ring else { return };
-        let gone = |p: &&usize| !ring.links[**p].up && !ring.links[**p].has_left();
+        let Some(ring) = self.ring.as_ref().filter(|ring| !ring.is_wedged()) else { return };
+        let gone = |p: &&usize| !ring.links[**p].up;
         let long = |p: &&usize| ring.links[**p].down_since + PATIENCE <= cx.now();
         let sent_to = |p: &&usize| ring.links[**p].unacknowledged() > 0;
         let token_for =
@@ -488,9 +547,9 @@ impl TokenRing {
 
     fn is_blocked_for(&self, ring: &Ring, name: &LockName, member: usize) -> bool {
         let token = self.locks.get(name).and_then(|lock| lock.token.as_ref());
-        let next = || ring.order.iter().find(|p| ring.links[**p].stays == Stays::Here);
+        let next = ring.order.first();
         token.is_some_and(|token| {
-            token.is_wanted_by(member) || (self.circulates(name) && next() == Some(&member))
+            token.is_wanted_by(member) || (self.circulates(name) && next == Some(&member))
         })
     }
 
@@ -523,13 +582,22 @@ impl TokenRing {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
-        let position = self.ring.as_ref().and_then(|ring| {
-            let same_view = ring.view.number == message.view;
-            ring.view.position(from).filter(|p| same_view && *p != ring.me)
-        });
-        let Some(from) = position.filter(|_| self.leaving != Leaving::Done) else {
-            return self.on_stray(from, &message, cx);
+        let Some(ring) = &self.ring else { return };
+        if ring.view.number != message.view && !cx.has(Bug::HearsOtherViews) {
+            // H17: of a view that is over here, or has not begun. Nothing of it is acknowledged.
+            return;
+        }
+        let Some(from) = ring.view.position(from).filter(|p| *p != ring.me) else {
+            return self.ignore();
         };
+        let frozen = match message.body {
+            Body::Stamp { .. } => false,
+            Body::Pass { .. } => ring.is_wedged() && !cx.has(Bug::AcceptsWedged),
+            _ => ring.is_wedged(),
+        };
+        if frozen {
+            return;
+        }
         match message.body {
             Body::Pass { number, lock, token } => self.on_pass(from, number, lock, token, cx),
             Body::PassAck(received) => self.on_pass_ack(from, &received, cx),
@@ -541,19 +609,22 @@ impl TokenRing {
                 self.on_try(lock, requester, number, hops, cx);
             }
             Body::Busy { lock, number } => self.on_busy(lock, number, cx),
-            Body::Ask { lock, round } => self.on_ask(from, lock, round, cx),
-            Body::Answer { lock, round, known } => {
-                self.on_answer(from, &lock, (round, known), cx);
-            }
-            Body::Leaving => self.on_peer_leaving(from, cx),
-            Body::LeavingAck { last_pass } => self.on_leaving_ack(from, last_pass, cx),
-            Body::Left { member, received } => self.on_left(from, member, received, cx),
-            Body::LeftAck { member } => self.on_left_ack(from, member, cx),
+            Body::Stamp { stamp, echo, answer } => self.on_stamp(from, (stamp, echo), answer, cx),
         }
     }
 }
 
 impl Ring {
+    /// Whether this member has promised to take part in what follows the view: frozen (V2).
+    pub(super) fn is_wedged(&self) -> bool {
+        self.wedged.is_some()
+    }
+
+    /// How many passes are not acknowledged.
+    fn unacknowledged(&self) -> usize {
+        self.links.iter().map(Link::unacknowledged).sum()
+    }
+
     pub(super) fn send(&self, to: usize, body: Body, cx: &mut Context<'_, TokenRing>) {
         cx.send(self.view.members[to].id, Message { view: self.view.number, body });
     }
@@ -570,8 +641,7 @@ impl Ring {
 
     /// Whether the token should go somewhere, reachable or not.
     pub(super) fn is_wanted_elsewhere(&self, token: &Token, circulates: bool) -> bool {
-        let stays = |p: &&usize| self.links[**p].stays == Stays::Here;
-        self.order.iter().filter(stays).any(|p| circulates || token.is_wanted_by(*p))
+        self.order.iter().any(|p| circulates || token.is_wanted_by(*p))
     }
 
     fn repeat_passes(&mut self, to: usize, after: Duration, cx: &mut Context<'_, TokenRing>) {
@@ -597,9 +667,14 @@ impl Protocol for TokenRing {
             Input::Timer(Timer::Acknowledge) => self.on_acknowledge(cx),
             Input::Timer(Timer::Repeat) => self.on_repeat(cx),
             Input::Timer(Timer::Hold) => self.on_hold(cx),
-            Input::Command(Command::Install { view, founder }) => {
-                self.on_install(view, founder, cx);
+            Input::Timer(Timer::Lease) => self.on_lease(cx),
+            Input::Timer(Timer::Embargo) => self.on_embargo(cx),
+            Input::Command(Command::Install { view, placement, joins }) => {
+                self.on_install(view, &placement, joins, cx);
             }
+            Input::Command(Command::Wedge) => self.on_wedge(cx),
+            Input::Command(Command::Out) => self.on_out(cx),
+            Input::Command(Command::Beat) => self.on_beat(cx),
             Input::Command(Command::Lock { lock, ticket, wait }) => {
                 self.on_lock(lock, ticket, wait, cx);
             }

@@ -2,12 +2,10 @@
 //! rules): requests, which everyone on their way records, and tries, which nobody does.
 
 use super::{
-    Body, Event, LockName, Refusal, Ticket, Token, TokenRing,
-    leave::Leaving,
-    lock::{Inquiry, Try},
-    machine::Ring,
+    Body, Event, LockName, Refusal, Ticket, Token, TokenRing, lock::Try, machine::Ring,
+    placement::home,
 };
-use crate::{id::hash64, planted::Bug, protocol::Context};
+use crate::{planted::Bug, protocol::Context};
 
 /// Of a request that has gone to everybody: nobody forwards it any more.
 const TO_ALL: u16 = u16::MAX;
@@ -30,85 +28,29 @@ impl TokenRing {
     /// the home creates the token, or, not knowing where it is, asks everybody.
     fn forward(&mut self, name: &LockName, body: Body, cx: &mut Context<'_, Self>) {
         let ring = self.ring.as_ref().expect("a request is in a view");
-        let (me, home) = (ring.me, ring.home(name));
         let lock = self.locks.get(name).expect("the caller has recorded it");
         let lost_count = body.hops() as usize > ring.view.len();
-        // Who has left has handed its tokens over: its place on the way is of no use.
-        match lock.passed_to.filter(|p| !ring.links[*p].has_left()) {
+        match lock.passed_to.filter(|_| !lost_count) {
             _ if body.hops() == TO_ALL => {}
-            Some(next) if !lost_count => ring.send(next, body.forwarded(), cx),
-            _ if home != me => ring.send(home, body.forwarded(), cx),
-            _ if lock.touched && !cx.has(Bug::HomeForgets) => ring.send_all(&body.to_all(), cx),
-            _ => self.create(name, cx),
+            Some(next) => ring.send(next, body.forwarded(), cx),
+            None => match home(&ring.view, name) {
+                home if home != ring.me => ring.send(home, body.forwarded(), cx),
+                _ if lock.touched && !cx.has(Bug::HomeForgets) => ring.send_all(&body.to_all(), cx),
+                _ => self.create(name, cx),
+            },
         }
     }
 
-    /// The home makes the token of a lock that does not exist yet (H2, H9).
-    pub(super) fn create(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
-        if !matches!(self.leaving, Leaving::No) {
-            return;
-        }
+    /// The home makes the token of a lock that nobody has heard of (H2, H9). In a view that may have
+    /// lost one, somebody may have: then it waits for the embargo like any other that is made anew.
+    fn create(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
+        let turn = self.turn(name);
         let ring = self.ring.as_ref().expect("a lock is in a view");
+        let fresh = ring.unknown_fresh && !cx.has(Bug::UnknownNotFresh);
         let lock = self.locks.get_mut(name).expect("the caller has recorded it");
-        // The first home knows what it has created. One that has taken over from a home that left
-        // asks everybody: whoever left handed its tokens over first, so somebody who stays has had
-        // the token, if there is one.
-        let stays = |p: &usize| !ring.links[*p].has_left();
-        let answers_to_come = lock
-            .inquiry
-            .as_ref()
-            .is_some_and(|i| i.unsure.iter().all(stays) || cx.has(Bug::RoundGoesOn));
-        let asks = ring.first_home(name) != ring.me && !cx.has(Bug::TakesOverUnasked);
-        if asks && !answers_to_come {
-            // Also anew when somebody leaves who has not answered: it may have handed the token to
-            // a member that has already said no.
-            self.requests += 1;
-            let unsure = ring.order.iter().copied().filter(stays).collect();
-            lock.inquiry = Some(Inquiry { round: self.requests, unsure });
-        }
-        if cx.has(Bug::RoundGoesOn)
-            && let Some(inquiry) = &mut lock.inquiry
-        {
-            inquiry.unsure.retain(stays);
-        }
-        let (me, n) = (ring.me, ring.view.len());
-        match &lock.inquiry {
-            Some(inquiry) if !inquiry.unsure.is_empty() => {
-                for position in &inquiry.unsure {
-                    let (lock, round) = (name.clone(), inquiry.round);
-                    ring.send(*position, Body::Ask { lock, round }, cx);
-                }
-                self.open.insert(name.clone());
-                self.repeat_later(cx);
-            }
-            _ => {
-                lock.take_in(Token::new(n), me, self.config.turn);
-                self.open.remove(name);
-                self.serve(name, cx);
-            }
-        }
-    }
-
-    pub(super) fn on_answer(
-        &mut self,
-        from: usize,
-        name: &LockName,
-        (round, known): (u64, bool),
-        cx: &mut Context<'_, Self>,
-    ) {
-        let Some(lock) = self.locks.get_mut(name) else { return };
-        let fresh = |inquiry: &&mut Inquiry| inquiry.round == round || cx.has(Bug::StaleAnswer);
-        let Some(inquiry) = lock.inquiry.as_mut().filter(fresh) else { return };
-        if known {
-            lock.inquiry = None;
-            lock.touched = true;
-            lock.passed_to = Some(from);
-            return self.send_request(name, cx);
-        }
-        // Only the answer that completes the round creates; a round begun anew is not empty.
-        if inquiry.unsure.remove(&from) && inquiry.unsure.is_empty() {
-            self.create(name, cx);
-        }
+        lock.take_in(Token::new(ring.view.len(), 0, fresh), ring.me, turn);
+        self.open.remove(name);
+        self.serve(name, cx);
     }
 
     pub(super) fn on_request(
@@ -144,7 +86,7 @@ impl TokenRing {
         let Some(lock) = self.locks.get_mut(name) else { return };
         if let Some(request) = lock.request.as_mut().filter(|request| request.number == number) {
             request.recorded = true;
-            if lock.tries.is_empty() && lock.inquiry.is_none() {
+            if lock.tries.is_empty() {
                 self.open.remove(name);
             }
         }
@@ -200,6 +142,7 @@ impl TokenRing {
         let Some(token) = &lock.token else { return };
         let free = lock.granted.is_none()
             && !lock.is_wanted_here()
+            && (!token.fresh || cx.now() >= self.embargo)
             && !ring.is_wanted_elsewhere(token, false)
             && ring.links[position].takes_tokens();
         if free && position != ring.me {
@@ -244,43 +187,20 @@ impl TokenRing {
         }
     }
 
-    pub(super) fn on_ask(
-        &mut self,
-        from: usize,
-        name: LockName,
-        round: u64,
-        cx: &mut Context<'_, Self>,
-    ) {
-        let known = self.locks.get(&name).is_some_and(|lock| lock.touched);
-        let ring = self.ring.as_ref().expect("messages are of a view");
-        ring.send(from, Body::Answer { lock: name, round, known }, cx);
-    }
-
     /// Whether a peer's word about this lock and this requester makes sense and has room.
     fn may_know(&self, name: &LockName, requester: u16) -> bool {
         let n = self.ring.as_ref().map_or(0, |ring| ring.view.len());
         usize::from(requester) < n
+            && !self.circulates(name)
             && (self.locks.contains_key(name) || self.locks.len() < self.config.locks_max)
     }
 }
 
 impl Ring {
     fn send_all(&self, body: &Body, cx: &mut Context<'_, TokenRing>) {
-        for position in self.order.iter().filter(|p| !self.links[**p].has_left()) {
+        for position in &self.order {
             self.send(*position, body.clone(), cx);
         }
-    }
-
-    /// The member that creates the token of this lock while nobody has left.
-    fn first_home(&self, name: &LockName) -> usize {
-        (hash64(name.as_str().as_bytes()) % self.view.len() as u64) as usize
-    }
-
-    /// The member that creates it now: the first from there on that has not left.
-    fn home(&self, name: &LockName) -> usize {
-        let (first, n) = (self.first_home(name), self.view.len());
-        let stays = |p: &usize| !self.links[*p].has_left();
-        (0..n).map(|i| (first + i) % n).find(stays).expect("this member is still here")
     }
 }
 

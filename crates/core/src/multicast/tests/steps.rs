@@ -110,11 +110,12 @@ fn sends_are_refused_with_the_reason() {
     let mut a = Hand::before_install(config(0));
     assert!(a.machine.accepts_sends());
     assert_eq!(a.send(1, "x"), [refused(1, Refusal::NotStarted)]);
-    a.command(Command::Install { view: view(2) });
+    a.found(2);
     let payload = Bytes::from(vec![0; 1001]);
     let too_large = a.command(Command::Send { ticket: 2, payload });
     assert_eq!(too_large, [refused(2, Refusal::TooLarge)]);
-    a.command(Command::Leave);
+    assert_eq!(a.command(Command::Leave), [Effect::Emit(Event::Drained)]);
+    assert!(a.machine.accepts_sends());
     assert_eq!(a.send(3, "x"), [refused(3, Refusal::Leaving)]);
 }
 
@@ -145,11 +146,8 @@ fn the_impossible_is_ignored_and_counted() {
         clock(6, 1 << 20, &[0, 0, 0]),
         Body::Want { from: 1, to: 1 },
         Body::Want { from: 0, to: 0 },
-        Body::Left { member: 3, last: 0, received: vec![0, 0, 0] },
-        Body::Left { member: 0, last: 0, received: vec![0, 0, 0] },
-        Body::Left { member: 1, last: 0, received: vec![0, 0, 0] },
-        Body::LeftAck { member: 2 },
-        Body::LeftAck { member: 9 },
+        Body::Fetch { sender: 3, from: 1, to: 1 },
+        Body::Learn { from: 0 },
     ];
     for (before, body) in (0..).zip(impossible) {
         let shown = format!("{body:?}");
@@ -159,7 +157,9 @@ fn the_impossible_is_ignored_and_counted() {
     }
     let stranger = Input::Message { from: id(5), message: said(data(1, 6, "x")) };
     assert_eq!(a.handle(stranger), []);
-    assert_eq!(a.status().ignored, 19);
+    let stranger = Input::Message { from: id(5), message: said(fetch(0, 1, 1)) };
+    assert_eq!(a.handle(stranger), []);
+    assert_eq!(a.status().ignored, 17);
 }
 
 #[test]
@@ -243,4 +243,34 @@ fn the_last_deliveries_are_kept() {
         a.send(ticket, "x");
     }
     assert_eq!(a.machine.history(0).count(), 2);
+}
+
+#[test]
+fn who_leaves_is_done_when_all_that_it_has_sent_has_its_place() {
+    let mut a = Hand::new(0, 2);
+    let payload = Bytes::from(vec![7; 900]);
+    a.command(Command::Send { ticket: 1, payload: payload.clone() });
+    a.command(Command::Send { ticket: 2, payload });
+    // The second waits for its room, and is sent all the same.
+    assert_eq!(a.command(Command::Leave), []);
+    let second = a.hear(1, clock(1, 0, &[1, 0]));
+    assert!(matches!(&second[2], Effect::Send { message, .. }
+        if matches!(message.body, Body::Data { sequence: 2, .. })));
+    // It goes on receiving, acknowledging and delivering.
+    assert_eq!(a.hear(1, data(1, 3, "y")), [flush()]);
+    assert_eq!(a.fire(Timer::Flush), [all(&[1], clock(3, 2, &[2, 1]))]);
+    let done = a.hear(1, clock(3, 1, &[2, 1]));
+    assert_eq!(done[1..], [sent(2, 2), delivered(3, 3, 1, 1, "y"), drained()]);
+    assert_eq!(a.command(Command::Leave), [], "once");
+}
+
+#[test]
+fn leaving_is_done_at_once_with_nothing_to_wait_for() {
+    let mut a = Hand::before_install(config(0));
+    assert_eq!(a.command(Command::Leave), [drained()]);
+    assert_eq!(a.send(1, "x"), [refused(1, Refusal::Leaving)]);
+    let mut a = Hand::new(0, 2);
+    a.planted = Some(Bug::DrainsEarly);
+    a.send(1, "x");
+    assert_eq!(a.command(Command::Leave), [drained()], "a rule left out is seen");
 }

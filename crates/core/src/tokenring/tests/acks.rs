@@ -11,6 +11,7 @@ type Out = EffectOf<TokenRing>;
 
 const REPEAT: Duration = Duration::from_millis(100);
 const DELAY: Duration = Duration::from_millis(25);
+const NOW: Time = Time::from_nanos(1_000);
 
 /// The member at position 1 of three, driven by hand.
 struct Hand {
@@ -25,14 +26,15 @@ impl Hand {
         for peer in [0, 2] {
             assert_eq!(hand.handle(Input::LinkUp(id(peer))), []);
         }
-        let install = Command::Install { view: view(3, Mode::Rest), founder: 0 };
-        assert_eq!(hand.handle(Input::Command(install)), []);
+        hand.handle(Input::Command(founded(&view(3, Mode::Rest))));
+        let echo = NOW.as_nanos();
+        assert_eq!(hand.hear(0, Body::Stamp { stamp: 1, echo, answer: false }), []);
         hand
     }
 
     fn handle(&mut self, input: InputOf<TokenRing>) -> Vec<Out> {
         let mut effects = Vec::new();
-        self.machine.handle(input, &mut Context::new(Time::ZERO, &mut self.rng, &mut effects));
+        self.machine.handle(input, &mut Context::new(NOW, &mut self.rng, &mut effects));
         effects
     }
 
@@ -54,7 +56,8 @@ fn name(text: &str) -> LockName {
 }
 
 fn pass(number: u64, lock: &str, wanted: [u64; 3], served: [u64; 3]) -> Body {
-    let token = Token { sequence: 7, hops: 0, wanted: wanted.into(), served: served.into() };
+    let (wanted, served) = (wanted.into(), served.into());
+    let token = Token { sequence: 7, hops: 0, wanted, served, fresh: false };
     Body::Pass { number, lock: name(lock), token }
 }
 
@@ -115,16 +118,6 @@ fn many_passes_are_acknowledged_at_the_batch_boundary() {
 }
 
 #[test]
-fn a_leaver_need_not_wait() {
-    let mut hand = Hand::new();
-    hand.hear(0, idle(1, "a"));
-    let answer = send(0, Body::LeavingAck { last_pass: 0 });
-    assert_eq!(hand.hear(0, Body::Leaving), [answer, set(Timer::Acknowledge, Duration::ZERO)]);
-    assert_eq!(hand.fire(Timer::Acknowledge), [ack(0, 1)]);
-    assert_eq!(hand.hear(0, idle(2, "b")), [set(Timer::Acknowledge, Duration::ZERO)]);
-}
-
-#[test]
 fn a_token_that_comes_back_acknowledges_its_pass_and_no_other() {
     let mut hand = Hand::new();
     // Both tokens are wanted by p2.
@@ -170,7 +163,7 @@ fn who_gets_the_token_is_told_nothing_else() {
     hand.hear(2, request(2, 5));
     let unlock = Command::Unlock { lock: name("a"), ticket: 1 };
     let released = Effect::Emit(Event::Released { lock: name("a"), ticket: 1, fence: 8 });
-    let token = Token { sequence: 8, hops: 0, wanted: vec![0, 0, 5], served: vec![0; 3] };
+    let token = Token { sequence: 8, wanted: vec![0, 0, 5], ..Token::new(3, 0, false) };
     let passed = send(2, Body::Pass { number: 1, lock: name("a"), token });
     let repeat = set(Timer::Repeat, REPEAT);
     assert_eq!(hand.handle(Input::Command(unlock)), [released, passed, repeat]);

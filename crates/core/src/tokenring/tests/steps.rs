@@ -6,13 +6,12 @@ use crate::{
     protocol::{Context, Effect, InputOf, Protocol as _, Rng},
     time::Time,
 };
-use core::cell::RefCell;
 use rand_core::SeedableRng as _;
 
 fn lock_with_home(n: usize, home: usize) -> LockName {
     (0..1_000)
         .map(|k| LockName::new(&format!("l{k}")).unwrap())
-        .find(|l| crate::id::hash64(l.as_str().as_bytes()) % n as u64 == home as u64)
+        .find(|l| crate::tokenring::placement::home(&view(n, Mode::Rest), l) == home)
         .unwrap()
 }
 
@@ -41,7 +40,7 @@ impl Hand {
                     )
                 })
                 .collect(),
-            now: Time::ZERO,
+            now: Time::from_nanos(1_000),
             rng: Rng::seed_from_u64(1),
             q: vec![],
             events: vec![],
@@ -56,8 +55,9 @@ impl Hand {
             }
         }
         for i in 0..n {
-            h.input(i, Input::Command(Command::Install { view: view(n, mode), founder: 0 }));
+            h.input(i, Input::Command(founded(&view(n, mode))));
         }
+        h.deliver(|_, _, body| !matches!(body, Body::Stamp { .. }));
         h
     }
     fn input(&mut self, i: usize, input: InputOf<TokenRing>) {
@@ -127,88 +127,12 @@ impl Hand {
     }
 }
 
-/// The home, p0, has left, and p1 has taken over from it. The token rests with p2, which leaves
-/// before it is asked: it passes the token to p3, which has already said "never" to p1. That answer
-/// is returned, and has come unless `is_slow`.
-fn who_leaves_has_not_answered(
-    lock: &LockName,
-    planted: Option<Bug>,
-    is_slow: bool,
-) -> (Hand, Body) {
-    let mut h = Hand::new(4, Mode::Rest);
-    h.planted = planted;
-    let none = |_: usize, _: usize, _: &Body| false;
-    h.lock(2, lock, 1);
-    h.deliver(none);
-    h.input(2, Input::Command(Command::Unlock { lock: lock.clone(), ticket: 1 }));
-    assert_eq!(h.holders(lock), [2]);
-    h.input(0, Input::Command(Command::Leave));
-    for _ in 0..20 {
-        h.tick(none);
-    }
-    assert!(h.events.contains(&(id(0), Event::LeaveDone)));
-    let answer = RefCell::new(None);
-    let slow = |from: usize, to: usize, b: &Body| {
-        if from == 3 && matches!(b, Body::Answer { .. }) {
-            answer.replace(Some(b.clone()));
-            return is_slow;
-        }
-        to == 2 && matches!(b, Body::Ask { .. })
-    };
-    h.lock(1, lock, 2);
-    h.deliver(slow);
-    h.input(2, Input::Command(Command::Leave));
-    h.deliver(slow);
-    assert!(h.events.contains(&(id(2), Event::LeaveDone)), "{:?}", h.events);
-    assert_eq!(h.holders(lock), [3]);
-    let answer = answer.take().expect("p3 was asked");
-    assert!(matches!(answer, Body::Answer { known: false, .. }));
-    (h, answer)
-}
-
-#[test]
-fn a_home_asks_anew_when_somebody_leaves_without_an_answer() {
-    let lock = lock_with_home(4, 0);
-    let none = |_: usize, _: usize, _: &Body| false;
-    let (mut h, _) = who_leaves_has_not_answered(&lock, None, false);
-    h.lock(3, &lock, 3);
-    h.deliver(none);
-    for _ in 0..31 {
-        h.tick(none);
-    }
-    assert_eq!(h.holders(&lock), [3]);
-    h.input(3, Input::Command(Command::Unlock { lock: lock.clone(), ticket: 3 }));
-    for _ in 0..30 {
-        h.tick(none);
-    }
-    assert_eq!(h.holders(&lock), [1]);
-    // Were the round to go on with those who stay, there would be two tokens.
-    let (mut h, _) = who_leaves_has_not_answered(&lock, Some(Bug::RoundGoesOn), false);
-    h.lock(3, &lock, 3);
-    h.tick(none);
-    assert_eq!(h.holders(&lock), [1, 3]);
-}
-
-#[test]
-fn an_answer_to_an_earlier_round_does_not_count() {
-    let lock = lock_with_home(4, 0);
-    for (planted, holders) in [(None, vec![3]), (Some(Bug::StaleAnswer), vec![1, 3])] {
-        let (mut h, answer) = who_leaves_has_not_answered(&lock, planted, true);
-        // p1 asks p3 anew. That is slow, but what p3 has said before comes at last.
-        h.lock(3, &lock, 3);
-        h.tick(|_, _, b| matches!(b, Body::Answer { .. }));
-        let message = Message { view: 1, body: answer };
-        h.input(1, Input::Message { from: id(3), message });
-        assert_eq!(h.holders(&lock), holders, "{planted:?}");
-    }
-}
-
 #[test]
 fn a_full_window_opens_again() {
     let mut h = Hand::new(2, Mode::Rest);
     let names: Vec<LockName> = (0..10_000)
         .map(|k| LockName::new(&format!("w{k}")).unwrap())
-        .filter(|l| crate::id::hash64(l.as_str().as_bytes()).is_multiple_of(2))
+        .filter(|l| crate::tokenring::placement::home(&view(2, Mode::Rest), l) == 0)
         .collect();
     assert!(names.len() > 4500);
     for (k, l) in names.iter().enumerate() {
@@ -226,117 +150,6 @@ fn a_full_window_opens_again() {
     let granted =
         h.events.iter().filter(|(n, e)| *n == id(1) && matches!(e, Event::Granted { .. })).count();
     assert_eq!(granted, names.len());
-}
-
-#[test]
-fn who_left_is_told_until_it_is_acknowledged() {
-    let mut h = Hand::new(3, Mode::Rest);
-    let none = |_: usize, _: usize, _: &Body| false;
-    let lock = lock_with_home(3, 1);
-    h.lock(1, &lock, 1);
-    h.deliver(none);
-    h.lock(0, &lock, 2);
-    h.deliver(none);
-    // p1 passes to p0, which leaves; p1's pass is lost, and p1 cannot be reached by anybody.
-    h.input(0, Input::LinkDown(id(1)));
-    h.input(2, Input::LinkDown(id(1)));
-    h.input(1, Input::Command(Command::Unlock { lock: lock.clone(), ticket: 1 }));
-    let cut = |f: usize, t: usize, _: &Body| f == 1 || t == 1;
-    h.deliver(cut);
-    h.input(0, Input::Command(Command::Leave));
-    for _ in 0..30 {
-        h.tick(cut);
-    }
-    assert!(h.events.contains(&(id(0), Event::LeaveDone)));
-    h.m.remove(&id(0));
-    h.input(2, Input::LinkDown(id(0)));
-    for _ in 0..30 {
-        h.tick(cut);
-    }
-    // p1 is reachable again; one message, the first Left, is lost.
-    h.input(1, Input::LinkDown(id(0)));
-    h.input(2, Input::LinkUp(id(1)));
-    h.input(1, Input::LinkUp(id(2)));
-    h.deliver(|_, _, b| matches!(b, Body::Left { .. }));
-    h.lock(1, &lock, 9);
-    for _ in 0..600 {
-        h.tick(none);
-    }
-    assert!(h.events.contains(&(id(1), Event::MemberLeft(id(0)))), "{:?}", h.m[&id(1)].status());
-}
-
-/// A leaver that is cut off does not go before somebody can pass its last words on: else a token
-/// on its way to it would be lost.
-#[test]
-fn who_reaches_nobody_waits_to_be_heard() {
-    let none = |_: usize, _: usize, _: &Body| false;
-    let cut = |from: usize, to: usize, _: &Body| from == 0 || to == 0;
-    let left = |h: &Hand| h.events.contains(&(id(0), Event::LeaveDone));
-    for is_back in [true, false] {
-        let mut h = Hand::new(3, Mode::Circulate);
-        // The token goes round, and is on its way from p2 to p0 when p0 is cut off.
-        while h.m[&id(2)].status().unacknowledged == 0 {
-            h.tick(|from, to, b| (from, to) == (2, 0) && matches!(b, Body::Pass { .. }));
-        }
-        h.input(0, Input::LinkDown(id(1)));
-        h.input(0, Input::LinkDown(id(2)));
-        h.input(0, Input::Command(Command::Leave));
-        for _ in 0..50 {
-            h.tick(cut);
-        }
-        assert!(!left(&h));
-        if is_back {
-            h.input(0, Input::LinkUp(id(1)));
-            for _ in 0..10 {
-                h.tick(|from, to, _| (from, to) == (0, 2) || (from, to) == (2, 0));
-            }
-            assert!(left(&h));
-            h.lock(1, &LockName::default_lock(), 1);
-            for _ in 0..10 {
-                h.tick(none);
-            }
-            assert_eq!(h.holders(&LockName::default_lock()), [1], "p2 has taken it back");
-        } else {
-            for _ in 0..60 {
-                h.tick(cut);
-            }
-            assert!(left(&h), "there is an end to its patience");
-        }
-    }
-}
-
-/// What arrives after the last words is not acknowledged, or else its sender would not take it back.
-#[test]
-fn a_pass_after_the_last_words_is_taken_back() {
-    let lock = LockName::default_lock();
-    for planted in [None, Some(Bug::AcknowledgesAfterLeft)] {
-        let mut h = Hand::new(3, Mode::Circulate);
-        h.planted = planted;
-        while h.m[&id(2)].status().unacknowledged == 0 {
-            h.tick(|from, to, b| (from, to) == (2, 0) && matches!(b, Body::Pass { .. }));
-        }
-        // p0 does not reach p2 and leaves; p1 hears of it, but its answer is slow.
-        let slow = |_: usize, to: usize, b: &Body| {
-            matches!(b, Body::LeftAck { .. }) || (to == 2 && matches!(b, Body::Left { .. }))
-        };
-        h.input(0, Input::LinkDown(id(2)));
-        h.input(0, Input::Command(Command::Leave));
-        for _ in 0..15 {
-            h.tick(|from, to, b| slow(from, to, b) || from + to == 2 && from != to);
-        }
-        assert!(h.events.contains(&(id(1), Event::MemberLeft(id(0)))));
-        assert!(!h.events.contains(&(id(0), Event::LeaveDone)));
-        // Now the pass of p2 gets through, and so would an answer to it.
-        h.tick(slow);
-        h.lock(1, &lock, 1);
-        for _ in 0..20 {
-            h.tick(|_, _, _| false);
-        }
-        let granted = h.events.iter().any(|(node, event)| {
-            *node == id(1) && matches!(event, Event::Granted { ticket: 1, .. })
-        });
-        assert_eq!(granted, planted.is_none(), "{planted:?}");
-    }
 }
 
 #[test]
@@ -361,7 +174,7 @@ fn a_home_without_room_refuses() {
     let none = |_: usize, _: usize, _: &Body| false;
     h.m.insert(id(0), TokenRing::new(Config { locks_max: 1, ..config(0) }));
     h.input(0, Input::LinkUp(id(1)));
-    h.input(0, Input::Command(Command::Install { view: view(2, Mode::Rest), founder: 0 }));
+    h.input(0, Input::Command(founded(&view(2, Mode::Rest))));
     let full = LockName::new("full").unwrap();
     h.lock(0, &full, 1);
     h.deliver(none);
@@ -381,8 +194,7 @@ fn a_home_without_room_refuses() {
 fn a_token_at_the_end_of_its_fences_is_ignored() {
     let mut h = Hand::new(2, Mode::Rest);
     let l = lock_with_home(2, 1);
-    let token =
-        Token { sequence: u64::MAX, hops: u64::MAX, wanted: vec![0; 2], served: vec![0; 2] };
+    let token = Token { sequence: u64::MAX, ..Token::new(2, u64::MAX, false) };
     let message = Message { view: 1, body: Body::Pass { number: 1, lock: l.clone(), token } };
     h.lock(0, &l, 1);
     h.input(0, Input::Message { from: id(1), message });
@@ -416,35 +228,9 @@ fn a_circulating_token_goes_on_when_its_successor_is_back() {
 fn a_token_with_impossible_hops_is_ignored() {
     let mut h = Hand::new(2, Mode::Circulate);
     let l = LockName::default_lock();
-    let token = Token { sequence: 1, hops: u64::MAX, wanted: vec![0; 2], served: vec![0; 2] };
+    let token = Token { sequence: 1, ..Token::new(2, u64::MAX, false) };
     let message = Message { view: 1, body: Body::Pass { number: 1, lock: l.clone(), token } };
     h.input(1, Input::Message { from: id(0), message });
     h.input(1, Input::Timer(Timer::Hold));
     assert_eq!((h.holders(&l), h.m[&id(1)].status().ignored), (vec![0], 1));
-}
-
-#[test]
-fn who_leaves_passes_on_who_left_before() {
-    let mut h = Hand::new(3, Mode::Rest);
-    h.input(0, Input::LinkDown(id(2)));
-    h.input(2, Input::LinkDown(id(0)));
-    h.input(0, Input::Command(Command::Leave));
-    let cut = |from: usize, to: usize| from + to == 2 && from != to;
-    let lost = |from: usize, to: usize, b: &Body| {
-        cut(from, to) || (to == 2 && matches!(b, Body::Left { member: 0, .. }))
-    };
-    let left = |h: &Hand, i| h.events.contains(&(id(i), Event::LeaveDone));
-    for _ in 0..30 {
-        h.tick(lost);
-    }
-    assert!(left(&h, 0), "p2 knows");
-    h.input(1, Input::Command(Command::Leave));
-    for _ in 0..30 {
-        h.tick(lost);
-    }
-    assert!(!left(&h, 1), "p3 does not know of p1");
-    for _ in 0..5 {
-        h.tick(|from, to, _| cut(from, to));
-    }
-    assert!(left(&h, 1));
 }

@@ -1,0 +1,581 @@
+//! The machine behind [`super`]: what a node knows of its group, and its part as an acceptor.
+
+use super::{
+    Body, Command, Config, Event, Message, Report, Status, Timer,
+    attempt::Attempt,
+    hearing::Hearing,
+    joining::{Candidate, Outside},
+};
+use crate::{
+    id::{Life, NodeId},
+    multicast::{self, Holder},
+    planted::Bug,
+    protocol::{Context, Input, InputOf, Protocol},
+    tally::Tally,
+    time::Time,
+    view::{Ballot, Record, Value, View},
+};
+use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
+
+pub(super) type Cx<'a> = Context<'a, ViewChange>;
+
+/// A node's part in the agreement on views.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ViewChange {
+    pub(super) config: Config,
+    pub(super) me: NodeId,
+    /// Which group; 0 before there is one.
+    pub(super) cluster: u64,
+    pub(super) hearing: Hearing,
+    pub(super) standing: Standing,
+    /// This node wants to leave.
+    pub(super) leaving: bool,
+    pub(super) repeating: bool,
+    pub(super) ignored: Tally,
+}
+
+/// What a node is to its group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Standing {
+    /// There is none.
+    Nothing,
+    /// A member of a view.
+    Member(Seat),
+    /// Not a member, and perhaps on the way to be one.
+    Outside(Outside),
+}
+
+/// A member's part in the view that is installed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Seat {
+    /// What was decided to make this view. It is sent to whoever is behind (V1).
+    pub(super) installed: Value,
+    /// The own position,
+    pub(super) me: usize,
+    /// and the others.
+    pub(super) peers: Arc<[NodeId]>,
+    pub(super) promised: Option<Ballot>,
+    pub(super) accepted: Option<(Ballot, Value)>,
+    /// What this member reports to every ballot (V2): it is wedged.
+    pub(super) report: Option<Report>,
+    /// To be accepted, or to be installed, once the messages of its cut are here.
+    pub(super) gathering: Option<Gathering>,
+    pub(super) attempt: Option<Attempt>,
+    /// Per position: whom it hears, as its last beat in this view says.
+    pub(super) hears: Vec<Option<u64>>,
+    /// Per position: the lives of joiners that it hears.
+    pub(super) hears_joiners: Vec<Vec<Life>>,
+    /// The members that want to leave.
+    pub(super) leavers: u64,
+    pub(super) joiners: BTreeMap<NodeId, Candidate>,
+    /// Another member is wedged in this view: somebody must bring the change to its end.
+    pub(super) wedged_elsewhere: bool,
+    /// The largest ballot that was heard of.
+    pub(super) largest: Ballot,
+    /// When it is this member's turn to try, if nobody before it has succeeded.
+    pub(super) turn: Option<Time>,
+    /// How many attempts of this member have failed.
+    pub(super) failures: u32,
+    /// Whether a quorum was heard at last sight.
+    pub(super) quorum: bool,
+    /// The members that have been told, since the last beat, that they are in another view or that
+    /// this member is wedged.
+    pub(super) told: u64,
+}
+
+/// What the messages of a cut are gathered for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Gathering {
+    /// To propose a value, as the coordinator.
+    Propose(Value),
+    /// To accept it in this ballot.
+    Accept(Ballot, Value),
+    /// It is decided.
+    Install(Value),
+}
+
+impl Gathering {
+    fn value(&self) -> &Value {
+        match self {
+            Self::Propose(value) | Self::Accept(_, value) | Self::Install(value) => value,
+        }
+    }
+}
+
+impl Seat {
+    fn new(installed: Value, me: usize, peers: Arc<[NodeId]>) -> Self {
+        let n = installed.view.len();
+        Self {
+            me,
+            peers,
+            promised: None,
+            accepted: None,
+            report: None,
+            gathering: None,
+            attempt: None,
+            hears: vec![None; n],
+            hears_joiners: vec![Vec::new(); n],
+            leavers: 0,
+            joiners: BTreeMap::new(),
+            wedged_elsewhere: false,
+            largest: Ballot::default(),
+            turn: None,
+            failures: 0,
+            quorum: true,
+            told: 0,
+            installed,
+        }
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.installed.view
+    }
+
+    /// Whether lock and order are frozen (V2).
+    pub(super) fn is_wedged(&self) -> bool {
+        self.promised.is_some() || self.decided().is_some()
+    }
+
+    /// What is known to follow this view, while the messages of its cut come in.
+    fn decided(&self) -> Option<&Value> {
+        match &self.gathering {
+            Some(Gathering::Install(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The node at a position.
+    pub(super) fn id(&self, position: usize) -> NodeId {
+        self.view().members[position].id
+    }
+
+    fn record(&self, cluster: u64) -> Record {
+        Record {
+            cluster,
+            installed: self.installed.clone(),
+            promised: self.promised,
+            accepted: self.accepted.clone(),
+        }
+    }
+}
+
+impl ViewChange {
+    /// A node without a group.
+    pub fn new(config: Config) -> Self {
+        Self {
+            me: config.name.id(),
+            config,
+            cluster: 0,
+            hearing: Hearing::default(),
+            standing: Standing::Nothing,
+            leaving: false,
+            repeating: false,
+            ignored: Tally::default(),
+        }
+    }
+
+    /// The installed view, if this life is a member of it.
+    pub fn view(&self) -> Option<&View> {
+        self.seat().map(Seat::view)
+    }
+
+    /// Whether this node works in this view: it is installed here, and not wedged.
+    pub fn is_open(&self, view: u64) -> bool {
+        self.seat().is_some_and(|seat| seat.view().number == view && !seat.is_wedged())
+    }
+
+    /// Whether the group is known, and this life is not a member.
+    pub fn is_outside(&self) -> bool {
+        matches!(self.standing, Standing::Outside(_))
+    }
+
+    /// What people may look at.
+    pub fn status(&self) -> Status {
+        let Standing::Member(seat) = &self.standing else { return Status::default() };
+        let unheard = seat.peers.iter().copied().filter(|peer| !self.hearing.hears(*peer));
+        Status {
+            view: Some(seat.view().clone()),
+            member: true,
+            wedged: seat.is_wedged(),
+            quorum: seat.quorum,
+            unheard: unheard.collect(),
+            ignored: self.ignored.count(),
+        }
+    }
+
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        match &self.standing {
+            Standing::Member(seat) => Some(seat),
+            Standing::Nothing | Standing::Outside(_) => None,
+        }
+    }
+
+    pub(super) fn seat_mut(&mut self) -> Option<&mut Seat> {
+        match &mut self.standing {
+            Standing::Member(seat) => Some(seat),
+            Standing::Nothing | Standing::Outside(_) => None,
+        }
+    }
+
+    /// A message about the installed view.
+    pub(super) fn message(&self, body: Body) -> Message {
+        let view = match &self.standing {
+            Standing::Member(seat) => seat.view().number,
+            Standing::Outside(outside) => outside.since,
+            Standing::Nothing => 0,
+        };
+        Message { cluster: self.cluster, view, body }
+    }
+
+    // ---- The acceptor ----
+
+    fn on_prepare(&mut self, from: usize, ballot: Ballot, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        if usize::from(ballot.by) != from {
+            return self.ignored.add();
+        }
+        if let Some(value) = seat.decided().cloned() {
+            let to = seat.id(from);
+            return cx.send(to, self.message(Body::Decided { value }));
+        }
+        seat.largest = seat.largest.max(ballot);
+        if seat.promised.is_some_and(|promised| promised > ballot) {
+            return self.refuse(from, cx);
+        }
+        if seat.promised == Some(ballot) {
+            return self.promise(cx);
+        }
+        self.make_promise(ballot, cx);
+    }
+
+    fn refuse(&self, to: usize, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat() else { return };
+        let promised = seat.promised.expect("only who has promised refuses");
+        cx.send(seat.id(to), self.message(Body::Refuse { promised }));
+    }
+
+    /// From here on this member is wedged (V2): it takes part in nothing smaller.
+    pub(super) fn make_promise(&mut self, ballot: Ballot, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        seat.promised = Some(ballot);
+        seat.largest = seat.largest.max(ballot);
+        if seat.attempt.as_ref().is_some_and(|attempt| attempt.ballot != ballot) {
+            seat.attempt = None;
+        }
+        if let Some(Gathering::Propose(_) | Gathering::Accept(..)) = seat.gathering {
+            seat.gathering = None;
+        }
+        // The turn to try begins anew with each ballot: its owner has its time.
+        seat.turn = None;
+        if seat.report.is_none() {
+            // Answered at once by `Command::Report`.
+            return cx.emit(Event::Wedged);
+        }
+        self.keep_promise(cx);
+    }
+
+    fn on_report(
+        &mut self,
+        order: Option<multicast::Report>,
+        lock: Option<crate::tokenring::Report>,
+        cx: &mut Cx<'_>,
+    ) {
+        let life = Some(self.config.life);
+        let Some(seat) = self.seat_mut() else { return };
+        if seat.report.is_some() {
+            return;
+        }
+        let leaves = seat.leavers & 1 << seat.me != 0;
+        seat.report = Some(Report { life, leaves, order, lock });
+        self.keep_promise(cx);
+        if self.seat().is_some_and(|seat| seat.is_wedged()) {
+            // Whoever sends this member something in the view must know.
+            self.beat(cx);
+        }
+    }
+
+    /// The promise is on disk before anyone hears of it (V1).
+    fn keep_promise(&mut self, cx: &mut Cx<'_>) {
+        self.save(cx);
+        self.promise(cx);
+    }
+
+    pub(super) fn save(&self, cx: &mut Cx<'_>) {
+        if let Some(seat) = self.seat() {
+            cx.save(seat.record(self.cluster));
+        }
+    }
+
+    /// Tells the owner of the promised ballot: another member, or this one.
+    fn promise(&mut self, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat() else { return };
+        let (Some(ballot), Some(report)) = (seat.promised, &seat.report) else { return };
+        let (accepted, report) = (seat.accepted.clone(), report.clone());
+        if usize::from(ballot.by) == seat.me {
+            return self.begin_attempt(ballot, accepted, report, cx);
+        }
+        let to = seat.id(usize::from(ballot.by));
+        cx.send(to, self.message(Body::Promise { ballot, accepted, report }));
+    }
+
+    fn on_accept(&mut self, from: usize, ballot: Ballot, value: Value, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        if usize::from(ballot.by) != from || !follows(&value, seat.view()) {
+            return self.ignored.add();
+        }
+        if seat.promised.is_some_and(|promised| promised > ballot) {
+            return self.refuse(from, cx);
+        }
+        if seat.accepted.as_ref().is_some_and(|(accepted, _)| *accepted == ballot) {
+            let to = seat.id(from);
+            return cx.send(to, self.message(Body::Accepted { ballot }));
+        }
+        if let Some(value) = seat.decided().cloned() {
+            let to = seat.id(from);
+            return cx.send(to, self.message(Body::Decided { value }));
+        }
+        if seat.promised != Some(ballot) {
+            // Wedged by the proposal; what it asks for comes when it is repeated.
+            return self.make_promise(ballot, cx);
+        }
+        if seat.report.is_none() {
+            return;
+        }
+        let holders = vec![Holder { node: seat.id(from), received: value.order.ends.clone() }];
+        self.gather(Gathering::Accept(ballot, value), holders, cx);
+    }
+
+    /// Accepting, proposing and installing need the messages of the cut (T7): whoever accepts a
+    /// value keeps them for those who lack them.
+    pub(super) fn gather(&mut self, what: Gathering, holders: Vec<Holder>, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        if seat.gathering.as_ref() == Some(&what) {
+            return;
+        }
+        let cut = what.value().order.clone();
+        seat.gathering = Some(what);
+        if cx.has(Bug::AcceptsUngathered) && !matches!(seat.gathering, Some(Gathering::Install(_)))
+        {
+            return self.on_gathered(cx);
+        }
+        cx.emit(Event::Gather { cut, holders });
+    }
+
+    fn on_gathered(&mut self, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        match seat.gathering.take() {
+            Some(Gathering::Propose(value)) => self.propose(value, cx),
+            Some(Gathering::Accept(ballot, value)) => self.accept(ballot, value, cx),
+            Some(Gathering::Install(value)) => self.install(value, cx),
+            None => {}
+        }
+    }
+
+    pub(super) fn accept(&mut self, ballot: Ballot, value: Value, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        if !cx.has(Bug::AcceptedNotKept) {
+            seat.accepted = Some((ballot, value));
+        }
+        self.save(cx);
+        let Some(seat) = self.seat() else { return };
+        if usize::from(ballot.by) != seat.me {
+            let to = seat.id(usize::from(ballot.by));
+            cx.send(to, self.message(Body::Accepted { ballot }));
+        }
+    }
+
+    // ---- Decisions ----
+
+    fn on_decided(&mut self, from: NodeId, value: Value, cx: &mut Cx<'_>) {
+        match &self.standing {
+            Standing::Nothing => {}
+            Standing::Outside(outside) => {
+                let listed = value.view.position_of(self.me, self.config.life).is_some();
+                if listed && value.view.number > outside.since {
+                    self.install(value, cx);
+                }
+            }
+            Standing::Member(seat) => {
+                let number = seat.view().number;
+                if value.view.number <= number {
+                    return;
+                }
+                if value.view.position_of(self.me, self.config.life).is_none() {
+                    // Nobody who is two views behind is a member of the newer one.
+                    return self.leave_group(&value, cx);
+                }
+                if value.view.number != number + 1 || !follows(&value, seat.view()) {
+                    return self.ignored.add();
+                }
+                if seat.decided().is_some() {
+                    return;
+                }
+                let received = value.order.ends.clone();
+                let mut holders = vec![Holder { node: from, received: received.clone() }];
+                let others = value.view.members.iter().map(|member| member.id);
+                let others = others.filter(|id| *id != self.me && *id != from);
+                holders.extend(others.map(|node| Holder { node, received: received.clone() }));
+                self.install_gathered(value, holders, cx);
+            }
+        }
+    }
+
+    /// The end of the view is decided: nothing happens in it any more.
+    fn install_gathered(&mut self, value: Value, holders: Vec<Holder>, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        seat.attempt = None;
+        if seat.report.is_none() {
+            // Nobody will ask for it any more.
+            seat.report = Some(Report::default());
+            cx.emit(Event::Wedged);
+        }
+        self.gather(Gathering::Install(value), holders, cx);
+    }
+
+    pub(super) fn install(&mut self, value: Value, cx: &mut Cx<'_>) {
+        let me = match value.view.position_of(self.me, self.config.life) {
+            None if cx.has(Bug::LifeNotChecked) => value.view.position(self.me),
+            me => me,
+        };
+        let Some(me) = me else { return self.leave_group(&value, cx) };
+        let joins =
+            value.view.members[me].incarnation == value.view.number && value.view.number > 1;
+        let peers = value.view.peers(self.me);
+        let had_quorum = self.seat().is_none_or(|seat| seat.quorum);
+        self.hearing.expect(&peers, cx.now() + self.config.patience);
+        let mut seat = Seat::new(value.clone(), me, peers);
+        seat.quorum = had_quorum;
+        self.standing = Standing::Member(seat);
+        self.save(cx);
+        cx.emit(Event::Installed { value, joins });
+        self.arm_grace(cx);
+        self.beat(cx);
+        self.go_on_leaving(cx);
+        self.consider(cx);
+    }
+
+    fn leave_group(&mut self, value: &Value, cx: &mut Cx<'_>) {
+        let left = self.leaving;
+        self.standing = Standing::Outside(Outside::new(value.view.number));
+        for timer in [Timer::Patience, Timer::Repeat] {
+            cx.cancel_timer(timer);
+        }
+        self.repeating = false;
+        cx.emit(Event::Out { left });
+    }
+
+    fn on_found(&mut self, cluster: u64, value: Value, cx: &mut Cx<'_>) {
+        if self.seat().is_none() {
+            self.cluster = cluster;
+            self.standing = Standing::Nothing;
+            self.install(value, cx);
+        }
+    }
+
+    // ---- Messages ----
+
+    fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Cx<'_>) {
+        if message.cluster != self.cluster || self.cluster == 0 {
+            return self.ignored.add();
+        }
+        match message.body {
+            Body::Decided { value } => return self.on_decided(from, value, cx),
+            Body::Join { name, life, next, hears } if name.id() == from => {
+                return self.on_join(Candidate { name, life, next, hears, heard: cx.now() }, cx);
+            }
+            Body::JoinRefused { reason } => return self.on_join_refused(reason, cx),
+            _ => {}
+        }
+        let Some(seat) = self.seat() else { return };
+        if message.view != seat.view().number {
+            return self.on_stray(from, message.view, cx);
+        }
+        let Some(position) = seat.view().position(from).filter(|position| *position != seat.me)
+        else {
+            return self.ignored.add();
+        };
+        match message.body {
+            Body::Beat { hears, joiners, wedged } => {
+                self.on_beat(position, hears, joiners, wedged, cx);
+            }
+            Body::Prepare { ballot } => self.on_prepare(position, ballot, cx),
+            Body::Promise { ballot, accepted, report } => {
+                self.on_promise(position, ballot, accepted, report, cx);
+            }
+            Body::Refuse { promised } => self.on_refused(promised, cx),
+            Body::Accept { ballot, value } => self.on_accept(position, ballot, value, cx),
+            Body::Accepted { ballot } => self.on_accepted(position, ballot, cx),
+            Body::Leave => self.on_peer_leaves(position, cx),
+            Body::Ask | Body::Decided { .. } | Body::Join { .. } | Body::JoinRefused { .. } => {}
+        }
+    }
+
+    /// Something came of another view, or of this one while this member is wedged (V1, V10).
+    pub(super) fn on_stray(&mut self, from: NodeId, view: u64, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        let position = seat.view().position(from);
+        let bit = position.map_or(0, |position| 1 << position);
+        if view < seat.view().number {
+            if seat.told & bit == 0 {
+                seat.told |= bit;
+                let value = seat.installed.clone();
+                let body = Body::Decided { value };
+                let message = Message { view: seat.view().number - 1, ..self.message(body) };
+                cx.send(from, message);
+            }
+        } else if seat.told & bit == 0 && position.is_some() {
+            seat.told |= bit;
+            if view > seat.view().number {
+                cx.send(from, self.message(Body::Ask));
+            } else if seat.is_wedged() {
+                let body = self.beat_body();
+                cx.send(from, self.message(body));
+            }
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, cx: &mut Cx<'_>) {
+        match timer {
+            Timer::Grace => {
+                self.hearing.expire(cx.now());
+                self.arm_grace(cx);
+                self.on_hearing_changed(cx);
+            }
+            Timer::Repeat => self.on_repeat(cx),
+            Timer::Patience => self.on_patience(cx),
+        }
+    }
+}
+
+/// Whether a value can be about the end of this view.
+fn follows(value: &Value, view: &View) -> bool {
+    value.view.number == view.number + 1
+        && value.order.ends.len() == view.len()
+        && value.order.stable.len() == view.len()
+        && value.order.begins.len() == value.view.len()
+}
+
+impl Protocol for ViewChange {
+    type Message = Message;
+    type Timer = Timer;
+    type Command = Command;
+    type Event = Event;
+
+    fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
+        match input {
+            Input::Start(_) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
+            Input::Message { from, message } => self.on_message(from, message, cx),
+            Input::Timer(timer) => self.on_timer(timer, cx),
+            Input::Command(Command::Found { cluster, value }) => self.on_found(cluster, value, cx),
+            Input::Command(Command::Join { cluster }) => self.on_command_join(cluster),
+            Input::Command(Command::Trust(peer)) => self.on_trust(peer, cx),
+            Input::Command(Command::Suspect { peer, link }) => self.on_suspect(peer, link, cx),
+            Input::Command(Command::Beat) => self.on_beat_due(cx),
+            Input::Command(Command::Report { order, lock }) => self.on_report(order, lock, cx),
+            Input::Command(Command::Gathered) => self.on_gathered(cx),
+            Input::Command(Command::Stray { peer, view }) => self.on_stray(peer, view, cx),
+            Input::Command(Command::Ready) => self.on_ready(cx),
+            Input::Command(Command::Leave) => self.on_leave(cx),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The end of a view: frozen when a ballot is promised, closed when the cut is decided.
+
+use super::{Cut, Cx, Report, Timer, gather::Ended, group::Group, log::Log, stream::Stream};
+use crate::planted::Bug;
+
+/// Whether a rule is left out without which the cut need not be what is delivered here.
+pub(super) fn is_excused(cx: &Cx<'_>) -> bool {
+    [
+        Bug::WedgedReceives,
+        Bug::WedgedDelivers,
+        Bug::ReportGrows,
+        Bug::CutIsLeast,
+        Bug::CountsForItself,
+        Bug::GatheredEarly,
+        Bug::ClosesUndelivered,
+        Bug::ResendsCut,
+        Bug::LearnsBeyondBase,
+    ]
+    .iter()
+    .any(|bug| cx.has(*bug))
+}
+
+impl Group {
+    /// From now on nothing is sent, acknowledged, received or delivered in this view (V2).
+    pub(super) fn freeze(&mut self, cx: &mut Cx<'_>) {
+        if self.frozen.is_some() {
+            return;
+        }
+        self.frozen = Some(Report {
+            received: self.streams.iter().map(Stream::received).collect(),
+            clock: self.log.clock,
+        });
+        self.stop(cx);
+    }
+
+    /// What this member knew when it was wedged. Nothing, if it had not even got what comes before
+    /// the view (V4).
+    pub(super) fn report(&self) -> Option<Report> {
+        self.frozen.clone().filter(|_| !self.standing.mute)
+    }
+
+    /// Delivers the rest of the cut, whatever the application has read (T7): it is decided, so
+    /// nothing smaller can come, and those who go on all have it.
+    pub(super) fn close(mut self, cut: &Cut, cx: &mut Cx<'_>) -> Log {
+        self.freeze(cx);
+        self.take_gathered(cut);
+        for (stream, end) in self.streams.iter_mut().zip(&cut.ends) {
+            let before = stream.ready();
+            stream.truncate(*end);
+            self.undelivered -= before - stream.ready();
+            let exact = stream.received() == *end;
+            assert!(
+                exact || is_excused(cx),
+                "the cut is gathered, and nothing beyond is delivered"
+            );
+        }
+        assert!(!self.standing.behind || is_excused(cx), "what comes before the view is learned");
+        while let Some((sequence, _, sender)) = self.head() {
+            if cx.has(Bug::ClosesUndelivered) {
+                self.log.position = cut.position;
+                self.log.tickets.clear();
+                break;
+            }
+            self.deliver_from(sender, sequence, cx);
+        }
+        if cx.has(Bug::GatheredEarly) {
+            self.log.position = cut.position;
+        }
+        self.end(cut, cx)
+    }
+
+    /// The view goes on without this life.
+    pub(super) fn part(mut self, cx: &mut Cx<'_>) -> Log {
+        self.stop(cx);
+        cx.cancel_timer(Timer::Fetch);
+        self.log.part();
+        self.log
+    }
+
+    /// Everything of the view is delivered: own messages have their places, and what others may
+    /// still lack is kept for them.
+    fn end(mut self, cut: &Cut, cx: &mut Cx<'_>) -> Log {
+        cx.cancel_timer(Timer::Fetch);
+        let end = cut.ends[self.me];
+        if !cx.has(Bug::ResendsCut) {
+            self.log.window.release(end);
+        }
+        let group = (self.view, self.members);
+        let fragment_bytes = self.log.config.fragment_bytes;
+        self.log.ended = Some(Ended::new(group, self.streams, cut, &self.limits, fragment_bytes));
+        self.log
+    }
+
+    /// No timer of the view fires any more; the flush that was pending is gone, too (V2).
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        self.flush_armed = false;
+        self.replies = 0;
+        self.repair.heartbeat_armed = false;
+        self.repair.want_armed = false;
+        for timer in [Timer::Flush, Timer::Heartbeat, Timer::Want] {
+            cx.cancel_timer(timer);
+        }
+    }
+}
