@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A life installs view 1 of a walk once it is active in it and has heard so from others that make a
 /// strict majority with it. Before its first view, and when it is out, it says nothing of lock or
-/// order, but that it learns, and grants nothing.
+/// order but what it has learned, and grants nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ActiveMajority {
     /// In which walk's view each life is active.
@@ -49,7 +49,11 @@ impl Invariant for ActiveMajority {
                 Ok(())
             }
             Seen::Effect(Effect::Send { message, .. }) => match message {
-                node::Message::Order(multicast::Message { body: Body::Learn { .. }, .. }) => Ok(()),
+                // What is in the order may be taught and learned anywhere.
+                node::Message::Order(multicast::Message {
+                    body: Body::Learn { .. } | Body::Lesson { .. },
+                    ..
+                }) => Ok(()),
                 node::Message::Lock(_) | node::Message::Order(_) => self.on_use(who, message),
                 _ => Ok(()),
             },
