@@ -41,7 +41,10 @@ enum Leaving {
     Draining,
     /// The others agree on a view without it.
     Asking,
+    /// It is left, which is still to be said,
     Done,
+    /// and has been said.
+    Left,
 }
 
 impl Group {
@@ -60,7 +63,7 @@ impl Group {
     pub(super) fn has_left(&mut self) -> bool {
         let done = self.leaving == Leaving::Done;
         if done {
-            self.leaving = Leaving::No;
+            self.leaving = Leaving::Left;
         }
         done
     }
