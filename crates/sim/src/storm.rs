@@ -18,7 +18,7 @@ use crate::{
 use core::{fmt, time::Duration};
 use roundelay_core::{
     id::{Life, NodeId},
-    multicast::Command,
+    multicast::{Command, Multicast},
     node,
     protocol::{Effect, Input},
     time::Time,
@@ -195,6 +195,8 @@ struct Storm<'a, P: Subject> {
     crashed_early: usize,
     /// Steps since a node was measured.
     unmeasured: u64,
+    /// What each node had delivered, and its application not read, when its last view began.
+    cuts: BTreeMap<NodeId, usize>,
     /// With so many steps it is busy with itself.
     steps_max: u64,
 }
@@ -248,6 +250,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             stuck: false,
             crashed_early: 0,
             unmeasured: 0,
+            cuts: BTreeMap::new(),
             steps_max: STEPS_MAX * (pairs / STEPS_MAX_NODES.pow(2)).max(1),
         };
         storm.plan_weather();
@@ -365,7 +368,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let name = || self.scenario.name(node).into();
         self.invariants
             .check(who, &step)
-            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &step))
+            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &mut self.cuts, &step))
             .map_err(|violation| Failure::Violation { violation, name: name() })?;
         self.goals.see(who, &Seen::Input(&step.input));
         for effect in step.effects {
@@ -554,9 +557,14 @@ impl<'a, P: Subject> Storm<'a, P> {
 fn measure<P: Subject>(
     scenario: &Scenario,
     unmeasured: &mut u64,
+    cuts: &mut BTreeMap<NodeId, usize>,
     step: &Step<'_, P>,
 ) -> Result<(), Violation> {
     *unmeasured += 1;
+    if step.effects.iter().any(|e| matches!(e, Effect::Emit(node::Event::View { .. }))) {
+        let order = step.machine.node().order().map(Multicast::status);
+        cuts.insert(step.node, order.map_or(0, |status| status.unread_bytes));
+    }
     let more = matches!(step.input, Input::Command(node::Command::Order(Command::Send { .. })));
     if *unmeasured < MEASURE && !more {
         return Ok(());
@@ -564,7 +572,8 @@ fn measure<P: Subject>(
     *unmeasured = 0;
     let plan = scenario.nodes.iter().find(|plan| plan.id() == step.node);
     let config = &plan.expect("a node of the scenario").config;
-    limits::check(step.node, step.time, config, &step.machine.node().status())
+    let cut = cuts.get(&step.node).copied().unwrap_or(0);
+    limits::check(step.node, step.time, config, &step.machine.node().status(), cut)
 }
 
 /// All nodes but this one.

@@ -11,21 +11,29 @@ use roundelay_core::{
 };
 use std::collections::BTreeMap;
 
-/// If a member has sent, delivered or acknowledged *m* before it sends *m′*, *m* comes before *m′*
-/// in the order. Checked with vectors (Birman, Schiper, Stephenson 1991), which the protocol does
-/// not have: what a message knows of each sender must be in the order before it. What was only
-/// acknowledged when a view ends may be lost with it, and is known no more.
+/// If a member has sent or delivered *m* before it sends *m′*, *m* comes before *m′* in the order.
+/// Checked with vectors (Birman, Schiper, Stephenson 1991), which the protocol does not have: what a
+/// message knows of each sender must be in the order before it. Within a view that also holds of what
+/// the member has only acknowledged; the cut that ends a view may have *m′* without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CausalOrder {
     views: Views,
     /// What each life knows of each sender.
-    past: BTreeMap<Who, Known>,
-    /// What each life has delivered of each sender.
-    delivered: BTreeMap<Who, Known>,
+    past: BTreeMap<Who, Past>,
     /// What was known to messages that are not in the order yet, by sender and sequence.
-    under_way: BTreeMap<(Stream, u64), Known>,
+    under_way: BTreeMap<(Stream, u64), Past>,
     /// Per sender: how many of its messages are in the order.
     ordered: Known,
+    /// What was delivered in this step that only a cut allows: the position, and what is wrong.
+    pending: Option<(u64, String)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Past {
+    /// What it has sent and delivered.
+    sure: Known,
+    /// What it has acknowledged in its view.
+    acknowledged: Known,
 }
 
 /// Per sender, how many of its messages.
@@ -46,6 +54,7 @@ impl Invariant for CausalOrder {
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
+            Seen::Input(_) => self.pending = None,
             Seen::Effect(Effect::Send { message: node::Message::Order(message), .. }) => {
                 self.on_send(who, message.view, &message.body);
             }
@@ -53,13 +62,17 @@ impl Invariant for CausalOrder {
                 node::Event::Order(Event::Delivered(delivery)) => {
                     return self.on_delivered(who, delivery);
                 }
-                node::Event::View { .. } | node::Event::Out { .. } => {
+                node::Event::View { position, .. } => {
                     self.views.see(who, seen);
-                    let delivered = self.delivered.get(&who).cloned().unwrap_or_default();
-                    self.past.insert(who, delivered);
+                    self.past.entry(who).or_default().acknowledged.clear();
+                    self.pending.take_if(|(delivered, _)| *delivered <= *position);
                 }
+                node::Event::Out { .. } => self.views.see(who, seen),
                 _ => {}
             },
+            Seen::End(end) if !end.ended => {
+                return self.pending.take().map_or(Ok(()), |(_, reason)| Err(reason));
+            }
             _ => {}
         }
         Ok(())
@@ -73,22 +86,20 @@ impl CausalOrder {
         }
         let Some((view, me)) = self.views.of(who).zip(self.views.position(who)) else { return };
         let own = (who.node, view.members[me].incarnation);
+        let past = self.past.entry(who).or_default();
         match body {
             Body::Data { sequence, .. } => {
-                let past = self.past.entry(who).or_default();
-                let is_new = past.get(&own).is_none_or(|last| sequence > last)
-                    && self.ordered.get(&own).is_none_or(|last| sequence > last);
-                if is_new {
+                let is_new = |known: &Known| known.get(&own).is_none_or(|last| sequence > last);
+                if is_new(&past.sure) && is_new(&self.ordered) {
                     self.under_way.entry((own, *sequence)).or_insert_with(|| past.clone());
-                    past.insert(own, *sequence);
+                    past.sure.insert(own, *sequence);
                 }
             }
             // What is acknowledged is received, and counts as known.
             Body::Clock { received, .. } => {
-                let past = self.past.entry(who).or_default();
                 for (member, received) in view.members.iter().zip(received) {
-                    let known = past.entry((member.id, member.incarnation)).or_default();
-                    *known = (*known).max(*received);
+                    let stream = (member.id, member.incarnation);
+                    raise(&mut past.acknowledged, stream, *received);
                 }
             }
             _ => {}
@@ -96,30 +107,37 @@ impl CausalOrder {
     }
 
     fn on_delivered(&mut self, who: Who, delivery: &Delivery) -> Result<(), String> {
-        let Delivery { sender, incarnation, sequence, .. } = *delivery;
+        let Delivery { sender, incarnation, sequence, position, .. } = *delivery;
         let stream = (sender, incarnation);
-        for known in [&mut self.past, &mut self.delivered] {
-            let known = known.entry(who).or_default().entry(stream).or_default();
-            *known = (*known).max(sequence);
-        }
+        raise(&mut self.past.entry(who).or_default().sure, stream, sequence);
         // The others deliver it in the same place: that is one order.
         if self.ordered.get(&stream).is_some_and(|last| sequence <= *last) {
             return Ok(());
         }
         // (A message that was for nobody else was not seen when it was sent.)
-        if let Some(known) = self.under_way.remove(&(stream, sequence)) {
-            let had = |stream| self.ordered.get(stream).copied().unwrap_or(0);
-            let missing = known.iter().find(|(stream, known)| **known > had(stream));
-            if let Some((stream, known)) = missing {
-                let had = had(stream);
-                return Err(format!(
-                    "{delivery:?} knew {known} messages of {stream:?}, but comes after {had}"
-                ));
-            }
+        let known = self.under_way.remove(&(stream, sequence)).unwrap_or_default();
+        let what = |missing| format!("{delivery:?} knew {missing}");
+        if let Some(missing) = self.missing(&known.acknowledged) {
+            self.pending = Some((position, what(missing)));
         }
+        let sure = self.missing(&known.sure).map(what);
         self.ordered.insert(stream, sequence);
-        Ok(())
+        sure.map_or(Ok(()), Err)
     }
+
+    /// The first of what is known that is not in the order yet.
+    fn missing(&self, known: &Known) -> Option<String> {
+        let had = |stream| self.ordered.get(stream).copied().unwrap_or(0);
+        let missing = known.iter().find(|(stream, known)| **known > had(stream));
+        missing.map(|(stream, known)| {
+            format!("{known} messages of {stream:?}, but comes after {}", had(stream))
+        })
+    }
+}
+
+fn raise(known: &mut Known, stream: Stream, sequence: u64) {
+    let known = known.entry(stream).or_default();
+    *known = (*known).max(sequence);
 }
 
 #[cfg(test)]
@@ -155,7 +173,10 @@ mod tests {
             (2, sends_data(1, 4, (0, 1), "y")),
             (1, delivers(1, 4, 2, 1, "y")),
         ];
-        breaks(&mut CausalOrder::default(), &and(&history), "knew 1 messages of");
+        let ends = [&history[..], &[(1, end(1, 2))]].concat();
+        breaks(&mut CausalOrder::default(), &and(&ends), "knew 1 messages of");
+        let cut = [&history[..], &[(1, installs_next(&[1], &[], 1)), (1, end(1, 2))]].concat();
+        holds(&mut CausalOrder::default(), &and(&cut));
     }
 
     #[test]

@@ -82,10 +82,11 @@ pub(super) fn configs(
 
 /// Heartbeats renew the lease, so there are several in each.
 fn draw_detector(dice: &mut Dice, lease: Duration) -> detector::Config {
-    detector::Config {
-        heartbeat: dice.span(ms(200), ms(1000)).min(lease / 4),
-        suspect_min: dice.span(ms(500), ms(3000)),
-    }
+    let heartbeat = dice.span(ms(200), ms(1000)).min(lease / 4);
+    // A heartbeat that is late, or lost, is no reason to leave a member out: with less, a group that
+    // does nothing else would never come to rest.
+    let suspect_min = heartbeat * 5 / 2 + dice.span(Duration::ZERO, ms(1500));
+    detector::Config { heartbeat, suspect_min }
 }
 
 fn draw_change(dice: &mut Dice, names: &[Name]) -> change::Config {
