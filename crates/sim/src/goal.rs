@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// still open.
 #[derive(Debug, Default)]
 pub struct Goals {
-    /// The view of each life, and the newest of all.
+    /// The view of each life, and the newest that anybody has installed, or knows to be decided.
     views: BTreeMap<Who, u64>,
     newest: Option<View>,
     /// Starts that were asked for and not answered.
@@ -148,6 +148,11 @@ impl Goals {
     /// Takes note of what is seen of `who`.
     pub fn see(&mut self, who: Who, seen: &Seen<'_>) {
         match seen {
+            Seen::Effect(Effect::Send { message: node::Message::Change(message), .. }) => {
+                if let change::Body::Decided { value } = &message.body {
+                    self.on_decided(&value.view);
+                }
+            }
             Seen::Input(Input::Command(command)) => self.on_command(who, command),
             Seen::Effect(Effect::Emit(event)) => match event {
                 node::Event::View { view, joins, .. } => self.on_view(who, view, *joins),
@@ -320,11 +325,15 @@ impl Goals {
     fn on_view(&mut self, who: Who, view: &View, joins: bool) {
         self.starting.remove(&who);
         self.views.insert(who, view.number);
+        self.on_decided(view);
+        self.counts.views += u64::from(view.number > 1);
+        self.counts.joins += u64::from(joins && view.number > 1);
+    }
+
+    fn on_decided(&mut self, view: &View) {
         if self.newest.as_ref().is_none_or(|newest| newest.number < view.number) {
             self.newest = Some(view.clone());
         }
-        self.counts.views += u64::from(view.number > 1);
-        self.counts.joins += u64::from(joins && view.number > 1);
     }
 
     fn on_founding(&mut self, who: Who, event: &founding::Event) {

@@ -180,6 +180,10 @@ impl Scenario {
         }
         let storm = draw_leaves(&mut dice, &shape, (hours, storm), &mut weather, &mut nodes);
         let exodus = draw_exodus(seed, &shape, storm, &mut nodes);
+        if exodus {
+            // Who comes back when all have left founds another group.
+            weather.outages.clear();
+        }
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
         let ring = shape.ring();
         let Shape { group, parts, mode, .. } = shape;

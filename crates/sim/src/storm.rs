@@ -191,6 +191,8 @@ struct Storm<'a, P: Subject> {
     quiet: bool,
     /// Whether the group stands still for good, as it must.
     stuck: bool,
+    /// Those that were asked to leave.
+    leavers: BTreeSet<Who>,
     /// How many nodes have crashed before there was a group.
     crashed_early: usize,
     /// Steps since a node was measured.
@@ -204,8 +206,10 @@ struct Storm<'a, P: Subject> {
 /// What happens to nodes from outside.
 #[derive(Clone, Copy, Debug)]
 enum Control {
-    /// A process is over.
-    Stop(NodeId),
+    /// The application of this life leaves the group.
+    Leave(Who),
+    /// The process of this life is over.
+    Stop(Who),
     /// A node crashes, now or soon.
     Crash(Outage),
     /// A new life of it begins, with its disk or without.
@@ -248,6 +252,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
             stuck: false,
+            leavers: BTreeSet::new(),
             crashed_early: 0,
             unmeasured: 0,
             cuts: BTreeMap::new(),
@@ -393,7 +398,12 @@ impl<'a, P: Subject> Storm<'a, P> {
         let now = self.sim.now();
         for (after, command) in aftermath.agenda {
             self.planned_until = self.planned_until.max(now + after);
-            self.sim.command_at(now + after, node, command);
+            if command == node::Command::Leave {
+                let life = self.lives[&node];
+                self.control(now + after, Control::Leave(Who { node, life }));
+            } else {
+                self.sim.command_at(now + after, node, command);
+            }
         }
         if aftermath.has_started {
             self.link(node);
@@ -402,14 +412,23 @@ impl<'a, P: Subject> Storm<'a, P> {
             // The process flushes its queues, then it ends.
             let dice = self.dice_of(node);
             let linger = dice.span(Duration::from_millis(1), Duration::from_millis(500));
-            self.control(now + linger, Control::Stop(node));
+            let life = self.lives[&node];
+            self.control(now + linger, Control::Stop(Who { node, life }));
         }
     }
 
     fn apply(&mut self, control: Control) {
         let now = self.sim.now();
         match control {
-            Control::Stop(node) => {
+            Control::Leave(who) => {
+                if self.is_alive(who) && self.may_leave(who) {
+                    self.leavers.insert(who);
+                    self.sim.command_at(now, who.node, node::Command::Leave);
+                }
+            }
+            // It may have crashed in the meantime.
+            Control::Stop(who) if !self.is_alive(who) => {}
+            Control::Stop(Who { node, .. }) => {
                 self.sim.stop(node);
                 self.on_end(node);
                 // Some who have left come back: a new life, which joins.
@@ -432,8 +451,13 @@ impl<'a, P: Subject> Storm<'a, P> {
                     self.sim.input_at(now, peer, Input::LinkDown(gone));
                 }
             }
+            Control::Restart(node, _) if self.sim.runs(node) => {}
             Control::Restart(node, keeps_disk) => self.restart(node, keeps_disk),
         }
+    }
+
+    fn is_alive(&self, who: Who) -> bool {
+        self.sim.runs(who.node) && self.lives[&who.node] == who.life
     }
 
     /// Whether the group can go on without this node: not if so many memories are gone that nothing
@@ -462,7 +486,23 @@ impl<'a, P: Subject> Storm<'a, P> {
             }
             left |= u64::from(member.id != node) << at;
         }
-        newest.is_quorum(left)
+        let whos = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let mut others = whos.filter(|who| who.node != node);
+        newest.is_quorum(left) && others.any(|other| self.stays(other))
+    }
+
+    /// Whether somebody stays who keeps the group: with the last member it ends, and whoever comes
+    /// back founds another. (Where all processes go on, nobody does.)
+    fn may_leave(&self, who: Who) -> bool {
+        let views = self.sim.running().filter_map(|(_, machine)| machine.node().view());
+        let Some(newest) = views.max_by_key(|view| view.number) else { return false };
+        let members = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let mut others = members.filter(|other| *other != who);
+        self.scenario.exodus || others.any(|other| self.stays(other))
+    }
+
+    fn stays(&self, who: Who) -> bool {
+        self.is_alive(who) && !self.leavers.contains(&who)
     }
 
     fn crash(&mut self, outage: Outage) {

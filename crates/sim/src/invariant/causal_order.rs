@@ -30,8 +30,10 @@ pub struct CausalOrder {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Past {
-    /// What it has sent and delivered.
+    /// What it has delivered, and what it has sent in its incarnation.
     sure: Known,
+    /// What it has delivered.
+    delivered: Known,
     /// What it has acknowledged in its view.
     acknowledged: Known,
 }
@@ -62,9 +64,14 @@ impl Invariant for CausalOrder {
                 node::Event::Order(Event::Delivered(delivery)) => {
                     return self.on_delivered(who, delivery);
                 }
-                node::Event::View { position, .. } => {
+                node::Event::View { position, joins, .. } => {
                     self.views.see(who, seen);
-                    self.past.entry(who).or_default().acknowledged.clear();
+                    let past = self.past.entry(who).or_default();
+                    past.acknowledged.clear();
+                    // What was sent in vain before is sent anew, as another message.
+                    if *joins {
+                        past.sure.clone_from(&past.delivered);
+                    }
                     self.pending.take_if(|(delivered, _)| *delivered <= *position);
                 }
                 node::Event::Out { .. } => self.views.see(who, seen),
@@ -109,7 +116,9 @@ impl CausalOrder {
     fn on_delivered(&mut self, who: Who, delivery: &Delivery) -> Result<(), String> {
         let Delivery { sender, incarnation, sequence, position, .. } = *delivery;
         let stream = (sender, incarnation);
-        raise(&mut self.past.entry(who).or_default().sure, stream, sequence);
+        let past = self.past.entry(who).or_default();
+        raise(&mut past.sure, stream, sequence);
+        raise(&mut past.delivered, stream, sequence);
         // The others deliver it in the same place: that is one order.
         if self.ordered.get(&stream).is_some_and(|last| sequence <= *last) {
             return Ok(());

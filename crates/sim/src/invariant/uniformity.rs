@@ -57,18 +57,16 @@ impl Invariant for Uniformity {
 impl Uniformity {
     fn on_delivered(&mut self, who: Who, delivery: &Delivery) {
         let Delivery { sender, incarnation, sequence, position, .. } = *delivery;
-        // Who is in no view learns what members have delivered.
+        // Who is in no view, or was taken in not long ago, learns what members have delivered.
         let Some(view) = self.arrivals.views.of(who) else { return };
-        let number = view.number;
-        let members = view.len();
+        if self.arrivals.views.base(who).is_some_and(|base| position <= base) {
+            return;
+        }
+        let (number, members) = (view.number, view.len());
         let at = view.position(sender);
         let Some(sender) = at.filter(|at| view.members[*at].incarnation == incarnation) else {
-            // A member that joined not long ago may still learn what came before its view.
-            let joined = view.position(who.node).map(|me| view.members[me].incarnation);
-            if joined != Some(number) {
-                let what = format!("delivers {delivery:?} in view {number} without its sender");
-                self.pending = Some((position, what));
-            }
+            let what = format!("delivers {delivery:?} in view {number} without its sender");
+            self.pending = Some((position, what));
             return;
         };
         let safe = self.safe.entry((number, sender)).or_default();

@@ -11,6 +11,8 @@ pub(crate) type Stream = (NodeId, u64);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Views {
     installed: BTreeMap<u64, View>,
+    /// The last position before each of them.
+    bases: BTreeMap<u64, u64>,
     used: BTreeMap<Who, u64>,
 }
 
@@ -18,7 +20,8 @@ impl Views {
     /// Takes note of what is seen of `who`.
     pub(crate) fn see(&mut self, who: Who, seen: &Seen<'_>) {
         match seen {
-            Seen::Effect(Effect::Emit(node::Event::View { view, .. })) => {
+            Seen::Effect(Effect::Emit(node::Event::View { view, position, .. })) => {
+                self.bases.entry(view.number).or_insert(*position);
                 self.installed.entry(view.number).or_insert_with(|| view.clone());
                 self.used.insert(who, view.number);
             }
@@ -42,6 +45,11 @@ impl Views {
     /// The view with this number, if anybody has installed it.
     pub(crate) fn get(&self, number: u64) -> Option<&View> {
         self.installed.get(&number)
+    }
+
+    /// The last position before the view that `who` uses: all up to there is decided.
+    pub(crate) fn base(&self, who: Who) -> Option<u64> {
+        self.bases.get(self.used.get(&who)?).copied()
     }
 
     /// The position of `who` in the view that it uses.
