@@ -237,6 +237,9 @@ impl Goals {
     /// All who run, and nobody else, are in one view, and have delivered the same.
     fn open_view(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<Open>) {
         let stay = |who: &&Who| !self.left.contains(who);
+        if !running.iter().any(|who| stay(&who)) {
+            return; // With the last member the group has ended.
+        }
         let Some(newest) = self.newest.as_ref() else {
             if let Some(Who { node, .. }) = running.iter().find(stay) {
                 open.push(FOUNDED.open(format!("{} is in no group", scenario.name(*node))));
