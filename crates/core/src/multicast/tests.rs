@@ -3,6 +3,7 @@ mod learning;
 mod repair;
 mod steps;
 mod views;
+mod walks;
 
 use super::*;
 use crate::{
@@ -200,4 +201,24 @@ fn gathered() -> [Out; 2] {
 
 fn timer(timer: Timer) -> Out {
     Effect::SetTimer { timer, after: REPEAT }
+}
+
+/// Says this in a view.
+fn said_in(view: u64, body: Body) -> Message {
+    Message { view, body }
+}
+
+fn one_in(view: u64, peer: usize, body: Body) -> Out {
+    Effect::Send { to: To::One(id(peer)), message: said_in(view, body) }
+}
+
+fn all_in(view: u64, peers: &[usize], body: Body) -> Out {
+    let to = To::Many(peers.iter().map(|p| id(*p)).collect());
+    Effect::Send { to, message: said_in(view, body) }
+}
+
+impl Hand {
+    fn hear_in(&mut self, view: u64, from: usize, body: Body) -> Vec<Out> {
+        self.handle(Input::Message { from: id(from), message: said_in(view, body) })
+    }
 }

@@ -6,6 +6,7 @@ use super::{
     lease::Lease,
     links::{Link, Receipt},
     lock::{Grant, Lock, Request},
+    placement::home,
 };
 use crate::{
     id::NodeId,
@@ -464,6 +465,19 @@ impl TokenRing {
         let unacknowledged = self.ring.as_ref().is_some_and(|ring| ring.unacknowledged() > 0);
         if unacknowledged || !self.open.is_empty() || self.waiters > 0 {
             self.repeat_later(cx);
+        }
+    }
+
+    /// The member at `to` has installed the view just now: what was said to it before was not heard.
+    pub(super) fn say_again(&mut self, to: usize, cx: &mut Context<'_, Self>) {
+        let Some(ring) = &mut self.ring else { return };
+        ring.repeat_passes(to, Duration::ZERO, cx);
+        for name in self.open.clone() {
+            let (Some(ring), Some(lock)) = (&self.ring, self.locks.get(&name)) else { continue };
+            let asked = lock.passed_to.unwrap_or_else(|| home(&ring.view, &name));
+            if asked == to && lock.request.is_some_and(|request| !request.recorded) {
+                self.send_request(&name, cx);
+            }
         }
     }
 
