@@ -191,6 +191,8 @@ struct Storm<'a, P: Subject> {
     quiet: bool,
     /// Whether the group stands still for good, as it must.
     stuck: bool,
+    /// Those that will crash at the next occasion.
+    doomed: BTreeSet<NodeId>,
     /// Those that were asked to leave.
     leavers: BTreeSet<Who>,
     /// How many nodes have crashed before there was a group.
@@ -252,6 +254,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
             stuck: false,
+            doomed: BTreeSet::new(),
             leavers: BTreeSet::new(),
             crashed_early: 0,
             unmeasured: 0,
@@ -484,7 +487,8 @@ impl<'a, P: Subject> Storm<'a, P> {
             if wedged || machine.node().view() != Some(newest) {
                 return false;
             }
-            left |= u64::from(member.id != node) << at;
+            let stays = member.id != node && !self.doomed.contains(&member.id);
+            left |= u64::from(stays) << at;
         }
         let whos = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
         let mut others = whos.filter(|who| who.node != node);
@@ -517,14 +521,20 @@ impl<'a, P: Subject> Storm<'a, P> {
                 let at = self.sim.now() + outage.span;
                 self.control(at, Control::Restart(node, outage.keeps_disk));
             }
-            End::BetweenEffects => self.sim.doom(node, Doom::BetweenEffects),
-            End::FailedSave => self.sim.doom(node, Doom::FailedSave),
+            End::BetweenEffects => self.doom(node, Doom::BetweenEffects),
+            End::FailedSave => self.doom(node, Doom::FailedSave),
         }
+    }
+
+    fn doom(&mut self, node: NodeId, doom: Doom) {
+        self.doomed.insert(node);
+        self.sim.doom(node, doom);
     }
 
     /// The life of a node is over.
     fn on_end(&mut self, node: NodeId) {
         let now = self.sim.now();
+        self.doomed.remove(&node);
         self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
         for peer in others(self.scenario, node) {
             // A machine that is gone does not close its links: somebody has to notice.

@@ -10,7 +10,7 @@ use roundelay_core::{
     multicast::{Body, Event, Message},
     node,
     protocol::{Effect, Input},
-    view::View,
+    view::{self, View},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Arrivals {
     pub(crate) views: Views,
     groups: BTreeMap<u64, Vec<Member>>,
+    /// Per view, as it was decided, and sender: how many of its messages are in the order before.
+    begins: BTreeMap<u64, Vec<u64>>,
     /// Per sender: how many of its messages are in the order.
     ordered: BTreeMap<Stream, u64>,
 }
@@ -71,6 +73,11 @@ impl Arrivals {
                     member.listens = false;
                 }
             }
+            Seen::Effect(Effect::Save(record)) => {
+                let value = &record.installed;
+                let begins = &value.order.begins;
+                self.begins.entry(value.view.number).or_insert_with(|| begins.clone());
+            }
             Seen::Effect(Effect::Emit(node::Event::View { view, .. })) => {
                 self.views.see(who, seen);
                 self.on_view(who, view);
@@ -108,21 +115,22 @@ impl Arrivals {
 
     fn on_view(&mut self, who: Who, view: &View) {
         if !self.groups.contains_key(&view.number) {
-            // All that the earlier views have ordered is here by now, for who installs delivers it.
-            let begin = |member: &roundelay_core::view::Member| {
+            let delivered = |member: &view::Member| {
                 self.ordered.get(&(member.id, member.incarnation)).copied().unwrap_or(0)
             };
-            let streams = || {
-                let received = |complete| Received { complete, beyond: BTreeMap::new() };
-                view.members.iter().map(begin).map(received).collect()
-            };
-            let blank = |member: &roundelay_core::view::Member| Member {
+            // If it was not saved, all that was ordered has been delivered by who installs it.
+            let begins = self.begins.get(&view.number).filter(|begins| !begins.is_empty());
+            let begins =
+                begins.cloned().unwrap_or_else(|| view.members.iter().map(delivered).collect());
+            let received = |complete: &u64| Received { complete: *complete, ..Received::default() };
+            let blank = |(member, begin): (&view::Member, &u64)| Member {
                 who: Who { node: member.id, life: member.life },
                 listens: false,
-                sent: begin(member),
-                streams: streams(),
+                sent: *begin,
+                streams: begins.iter().map(received).collect(),
             };
-            self.groups.insert(view.number, view.members.iter().map(blank).collect());
+            let members = view.members.iter().zip(&begins).map(blank).collect();
+            self.groups.insert(view.number, members);
         }
         if let Some(member) = self.member(who, view.number) {
             member.listens = true;

@@ -224,9 +224,8 @@ impl Words<'_> {
                 format!("fetched {sender}/{sequence} {}", text(payload))
             }
             Body::Learn { from } => format!("teach me from {from}"),
-            Body::Lesson { deliveries, position } => {
-                let (first, many) = (deliveries.first().map(|d| d.position), deliveries.len());
-                format!("lesson: {many} from {first:?}, has {position}")
+            Body::Lesson { from, deliveries, position } => {
+                format!("lesson: {} from {from}, has {position}", deliveries.len())
             }
         }
     }
