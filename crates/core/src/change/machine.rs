@@ -456,7 +456,7 @@ impl ViewChange {
 
     fn leave_group(&mut self, value: &Value, cx: &mut Cx<'_>) {
         let left = self.leaving;
-        self.standing = Standing::Outside(Outside::new(value.view.number));
+        self.standing = Standing::Outside(Outside::new(Some(value.clone())));
         for timer in [Timer::Patience, Timer::Repeat] {
             cx.cancel_timer(timer);
         }
@@ -477,6 +477,15 @@ impl ViewChange {
     fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Cx<'_>) {
         if message.cluster != self.cluster || self.cluster == 0 {
             return self.ignored.add();
+        }
+        if let Standing::Outside(outside) = &self.standing
+            && message.view < outside.since
+            && !matches!(message.body, Body::Decided { .. })
+            && let Some(value) = outside.decided.clone()
+        {
+            let body = Body::Decided { value };
+            let message = Message { view: outside.since - 1, ..self.message(body) };
+            cx.send(from, message);
         }
         match message.body {
             Body::Decided { value } => return self.on_decided(from, value, cx),

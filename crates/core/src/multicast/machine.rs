@@ -53,6 +53,8 @@ impl Multicast {
             Input::Command(Command::Leave) => {
                 log.on_leave();
                 log.give_up(cx);
+                // What this life will not take part in it need not know.
+                self.end_learning(cx);
             }
             _ => {}
         }
