@@ -22,6 +22,8 @@ pub struct Goals {
     /// The view of each life, and the newest that anybody has installed, or knows to be decided.
     views: BTreeMap<Who, u64>,
     newest: Option<View>,
+    /// The last position before each view.
+    bases: BTreeMap<u64, u64>,
     /// Starts that were asked for and not answered.
     starting: BTreeMap<Who, u32>,
     waiting: BTreeMap<(Who, u64), LockName>,
@@ -155,7 +157,10 @@ impl Goals {
             }
             Seen::Input(Input::Command(command)) => self.on_command(who, command),
             Seen::Effect(Effect::Emit(event)) => match event {
-                node::Event::View { view, joins, .. } => self.on_view(who, view, *joins),
+                node::Event::View { view, joins, position, .. } => {
+                    self.bases.insert(view.number, *position);
+                    self.on_view(who, view, *joins);
+                }
                 node::Event::Out { .. } => {
                     self.views.remove(&who);
                 }
@@ -198,12 +203,19 @@ impl Goals {
     /// knew with them (V5, V6).
     pub fn is_stuck(&self, running: &[Who]) -> bool {
         let Some(view) = &self.newest else { return false };
-        let runs = |at: &usize| {
-            let member = &view.members[*at];
-            let who = Who { node: member.id, life: member.life };
-            running.contains(&who) && !self.left.contains(&who)
-        };
-        !view.is_quorum((0..view.len()).filter(runs).fold(0, |all, at| all | 1 << at))
+        !self.can_decide(view, |who| running.contains(&who) && !self.left.contains(&who))
+    }
+
+    /// Whether these members of a view can decide what follows it: they are a quorum, and enough of
+    /// them remember the order up to the view, which who was taken in not long ago does not (V4).
+    pub fn can_decide(&self, view: &View, stays: impl Fn(Who) -> bool) -> bool {
+        let whos = view.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let staying: Vec<(usize, Who)> = whos.enumerate().filter(|(_, who)| stays(*who)).collect();
+        let base = self.bases.get(&view.number).copied().unwrap_or(0);
+        let knows = |who: &Who| self.delivered.get(who).copied().unwrap_or(0) >= base;
+        let intact = staying.iter().filter(|(_, who)| knows(who)).count();
+        let quorum = staying.iter().fold(0, |all, (at, _)| all | 1 << at);
+        view.is_quorum(quorum) && intact >= view.len().div_ceil(2)
     }
 
     /// Notes that the group of this run stands still.

@@ -475,24 +475,22 @@ impl<'a, P: Subject> Storm<'a, P> {
         let Some(newest) = views.max_by_key(|view| view.number) else {
             return self.crashed_early < (self.scenario.nodes.len() - 1) / 2;
         };
-        let mut left = 0;
-        for (at, member) in newest.members.iter().enumerate() {
-            let life = self.lives.get(&member.id);
-            let machine = running.iter().find(|(id, _)| *id == member.id);
-            let Some((_, machine)) = machine.filter(|_| life == Some(&member.life)) else {
-                continue;
-            };
-            let status = machine.node().status().change;
-            let wedged = status.is_none_or(|status| status.wedged);
-            if wedged || machine.node().view() != Some(newest) {
+        let whos = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        for who in whos.clone().filter(|who| self.is_alive(*who)) {
+            let machine = running.iter().find(|(id, _)| *id == who.node);
+            let status = machine.and_then(|(_, machine)| machine.node().status().change);
+            let open = status.is_some_and(|status| {
+                !status.wedged && status.view.is_some_and(|view| view == *newest)
+            });
+            if !open {
                 return false;
             }
-            let stays = member.id != node && !self.doomed.contains(&member.id);
-            left |= u64::from(stays) << at;
         }
-        let whos = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
-        let mut others = whos.filter(|who| who.node != node);
-        newest.is_quorum(left) && others.any(|other| self.stays(other))
+        let remains = |who: Who| {
+            who.node != node && self.is_alive(who) && !self.doomed.contains(&who.node)
+        };
+        self.goals.can_decide(newest, remains)
+            && whos.filter(|who| who.node != node).any(|other| self.stays(other))
     }
 
     /// Whether somebody stays who keeps the group: with the last member it ends, and whoever comes
@@ -506,7 +504,8 @@ impl<'a, P: Subject> Storm<'a, P> {
     }
 
     fn stays(&self, who: Who) -> bool {
-        self.is_alive(who) && !self.leavers.contains(&who)
+        let dooms = self.doomed.contains(&who.node);
+        self.is_alive(who) && !dooms && !self.leavers.contains(&who)
     }
 
     fn crash(&mut self, outage: Outage) {

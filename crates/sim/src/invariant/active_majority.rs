@@ -49,9 +49,9 @@ impl Invariant for ActiveMajority {
                 Ok(())
             }
             Seen::Effect(Effect::Send { message, .. }) => match message {
-                // What is in the order may be taught and learned anywhere.
+                // What is in the order, or in a cut, may be taught and learned anywhere.
                 node::Message::Order(multicast::Message {
-                    body: Body::Learn { .. } | Body::Lesson { .. },
+                    body: Body::Learn { .. } | Body::Lesson { .. } | Body::Fetched { .. },
                     ..
                 }) => Ok(()),
                 node::Message::Lock(_) | node::Message::Order(_) => self.on_use(who, message),

@@ -111,11 +111,25 @@ impl Integrity {
     }
 
     fn on_sent(&mut self, who: Who, ticket: Ticket, position: u64) -> Result<(), String> {
+        self.untangle(who, ticket, position);
         let sent = self.find(who, ticket);
         if sent.as_ref().is_some_and(|sent| sent.position == Some(position)) {
             Ok(())
         } else {
             Err(format!("ticket {ticket} is said to be sent at {position}, but is {sent:?}"))
+        }
+    }
+
+    /// Of two that say the same, one of which may or may not be in the order, the sender knows which
+    /// one it is.
+    fn untangle(&mut self, who: Who, ticket: Ticket, position: u64) {
+        let Some(sent) = self.sent.get_mut(&who) else { return };
+        let there = sent.iter().position(|sent| sent.position == Some(position));
+        let asked = sent.iter().rposition(|sent| sent.ticket == ticket && sent.position.is_none());
+        let (Some(there), Some(asked)) = (there, asked) else { return };
+        let unknown = sent[there].refused == Some(Refusal::Unknown);
+        if unknown && sent[there].payload == sent[asked].payload {
+            (sent[there].position, sent[asked].position) = (None, Some(position));
         }
     }
 
@@ -195,6 +209,19 @@ mod tests {
         holds(&mut Integrity::default(), &and(&[&start[..], &not].concat()));
         let late = [&not[..], &[(2, delivers(3, 3, 1, 3, "x"))]].concat();
         breaks(&mut Integrity::default(), &and(&[&start[..], &late].concat()), "there already");
+    }
+
+    #[test]
+    fn of_two_equal_ones_the_sender_knows_which_it_is() {
+        let sent = |ticket| order_event(Event::Sent { ticket, position: 1 });
+        let history = [
+            (1, sends(1, "x")),
+            (1, refused(1, Refusal::Unknown)),
+            (1, sends(2, "x")),
+            (2, delivers(1, 1, 1, 1, "x")),
+            (1, sent(2)),
+        ];
+        holds(&mut Integrity::default(), &and(&history));
     }
 
     #[test]
