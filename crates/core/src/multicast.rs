@@ -27,7 +27,7 @@ use crate::{
     time::Time,
     view::View,
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
 use group::Group;
@@ -235,7 +235,7 @@ pub enum Command {
         /// The view.
         view: View,
         /// Where it begins.
-        cut: Cut,
+        cut: Box<Cut>,
     },
     /// Freeze: send, acknowledge, receive and deliver nothing more in this view (V2). Answered by
     /// [`Multicast::report`].
@@ -243,14 +243,14 @@ pub enum Command {
     /// Get the messages of this cut that are missing here. Answered by [`Event::Gathered`].
     Gather {
         /// The cut.
-        cut: Cut,
+        cut: Box<Cut>,
         /// Who holds them.
         holders: Vec<Holder>,
     },
     /// The view ends with this cut, whose messages have been gathered: deliver the rest of it.
     Close {
         /// The cut.
-        cut: Cut,
+        cut: Box<Cut>,
     },
     /// The view goes on without this life: keep what was delivered, and what was sent in vain.
     Out,
@@ -469,7 +469,7 @@ impl Protocol for Multicast {
             }
             Input::Command(Command::Leave) => group.log.on_leave(),
             Input::Command(Command::Wedge) => group.freeze(cx),
-            Input::Command(Command::Gather { cut, holders }) => group.on_gather(cut, holders, cx),
+            Input::Command(Command::Gather { cut, holders }) => group.on_gather(*cut, holders, cx),
             Input::LinkUp(peer) => group.on_link_up(peer, cx),
             // Nothing is restored or appended in this version. A link that is down says nothing
             // about the node behind it. The rest is beyond the view.

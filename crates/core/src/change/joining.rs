@@ -98,7 +98,7 @@ impl ViewChange {
         let Some(seat) = self.seat_mut() else { return };
         if seat.view().position_of(id, candidate.life).is_some() {
             // It has missed that it was taken in.
-            let body = Body::Decided { value: seat.installed.clone() };
+            let body = Body::Decided { value: seat.installed.clone().into() };
             let message = Message { view: seat.view().number - 1, ..self.message(body) };
             return cx.send(id, message);
         }

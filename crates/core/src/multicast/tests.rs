@@ -92,7 +92,10 @@ impl Hand {
 
     /// View 1 of so many begins.
     fn found(&mut self, members: usize) -> Vec<Out> {
-        self.command(Command::Install { view: view(members), cut: Cut::founding(members) })
+        self.command(Command::Install {
+            view: view(members),
+            cut: Box::new(Cut::founding(members)),
+        })
     }
 
     fn handle(&mut self, input: InputOf<Multicast>) -> Vec<Out> {

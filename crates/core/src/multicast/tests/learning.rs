@@ -127,7 +127,7 @@ fn joining() -> Command {
         clock: 2,
         position: 2,
     };
-    Command::Install { view: later(2, &[(0, 1), (1, 1), (3, 2)]), cut }
+    Command::Install { view: later(2, &[(0, 1), (1, 1), (3, 2)]), cut: Box::new(cut) }
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_joiner_goes_on_after_what_nobody_keeps() {
 fn who_is_alone_has_nobody_to_learn_from() {
     let mut d = Hand::before_install(config(3));
     let cut = Cut { begins: vec![0], position: 7, ..Cut::default() };
-    let install = d.command(Command::Install { view: later(2, &[(3, 2)]), cut });
+    let install = d.command(Command::Install { view: later(2, &[(3, 2)]), cut: Box::new(cut) });
     assert_eq!(install, [missed(1, 7)]);
     assert_eq!(d.send(1, "x").len(), 2, "delivered, at position 8");
     assert_eq!(d.status().position, 8);
@@ -200,17 +200,17 @@ fn who_is_wedged_while_mute_stays_mute_and_has_no_memory() {
         position: 3,
     };
     let holders = vec![Holder { node: id(0), received: vec![3, 0, 0] }];
-    d.command(Command::Gather { cut: cut.clone(), holders });
+    d.command(Command::Gather { cut: Box::new(cut.clone()), holders });
     let body = fetched(0, 3, 3, "a3");
     assert_eq!(d.hear_in(2, 0, body), [], "here, but not deliverable yet");
     let rest = d.hear_in(0, 0, lesson(1, 1..=2, 3));
     let [cancelled, done] = gathered();
     assert_eq!(rest, [learnt(1), learnt(2), cancelled, done, Effect::CancelTimer(Timer::Learn)]);
     assert_eq!(d.machine.report(), None);
-    let close = d.command(Command::Close { cut: cut.clone() });
+    let close = d.command(Command::Close { cut: Box::new(cut.clone()) });
     assert_eq!(close[0], delivered(3, 3, 0, 3, "a3"));
     let view = later(3, &[(0, 1), (1, 1), (3, 2)]);
-    d.command(Command::Install { view, cut });
+    d.command(Command::Install { view, cut: Box::new(cut) });
     assert_eq!(d.hear_in(3, 0, data(4, 4, "a4")), [flush(), heartbeat()], "a member like others");
 }
 
@@ -270,7 +270,7 @@ fn own(position: u64, sequence: u64) -> Delivery {
 /// View 3, in which p1 is new again, begins after this position.
 fn back(position: u64) -> Command {
     let cut = Cut { begins: vec![0, 0, 0], clock: 20, position, ..Cut::default() };
-    Command::Install { view: later(3, &[(1, 1), (2, 1), (0, 3)]), cut }
+    Command::Install { view: later(3, &[(1, 1), (2, 1), (0, 3)]), cut: Box::new(cut) }
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn holder(position: usize, received: &[u64]) -> Holder {
 }
 
 fn gather(cut: &Cut, holders: Vec<Holder>) -> Command {
-    Command::Gather { cut: cut.clone(), holders }
+    Command::Gather { cut: Box::new(cut.clone()), holders }
 }
 
 /// The middle of three. It has sent one message, and received one of p1 that is not deliverable.
@@ -188,11 +188,11 @@ fn a_view_ends_with_the_rest_of_its_cut_and_the_next_begins_there() {
         delivered(4, 6, 2, 1, "c1"),
         Effect::CancelTimer(Timer::Fetch),
     ];
-    assert_eq!(b.command(Command::Close { cut: ending() }), rest);
+    assert_eq!(b.command(Command::Close { cut: Box::new(ending()) }), rest);
     assert_eq!(b.machine.report(), None);
     let next = later(2, &[(0, 1), (1, 1), (2, 1)]);
     let waited = all_in(2, &[0, 2], data(2, 10, "b2"));
-    let install = Command::Install { view: next, cut: ending() };
+    let install = Command::Install { view: next, cut: Box::new(ending()) };
     assert_eq!(b.command(install), [waited, heartbeat()], "later than the floor (T6)");
     let status = b.status();
     assert_eq!(status.clocks, [(id(0), 9), (id(1), 10), (id(2), 9)]);
@@ -221,10 +221,10 @@ fn what_is_beyond_a_later_cut_is_dropped() {
         position: 2,
     };
     assert_eq!(b.command(gather(&smaller, vec![])), gathered());
-    let close = b.command(Command::Close { cut: smaller.clone() });
+    let close = b.command(Command::Close { cut: Box::new(smaller.clone()) });
     assert_eq!(close[..3], [delivered(1, 1, 1, 1, "b1"), sent(1, 1), delivered(2, 5, 0, 1, "a1")]);
     let next = later(2, &[(0, 1), (1, 1)]);
-    assert_eq!(b.command(Command::Install { view: next, cut: smaller }), []);
+    assert_eq!(b.command(Command::Install { view: next, cut: Box::new(smaller) }), []);
     let other = [flush(), delivered(3, 7, 0, 2, "a2")];
     assert_eq!(b.hear_in(2, 0, data(2, 7, "a2")), other);
 }
@@ -240,7 +240,7 @@ fn what_is_stable_is_not_kept() {
         clock: 5,
         position: 2,
     };
-    b.command(Command::Close { cut });
+    b.command(Command::Close { cut: Box::new(cut) });
     assert_eq!(b.hear(0, fetch(0, 1, 1)), []);
     assert_eq!(b.hear(0, fetch(1, 1, 1)), [one(0, fetched(1, 1, 1, "b1"))]);
     assert_eq!(b.hear(5, fetch(1, 1, 1)), [], "a stranger");
@@ -289,7 +289,7 @@ fn what_is_not_in_the_cut_is_sent_again_under_the_same_sequence() {
         clock: 7,
         position: 1,
     };
-    let close = b.command(Command::Close { cut: cut.clone() });
+    let close = b.command(Command::Close { cut: Box::new(cut.clone()) });
     assert_eq!(close[..2], [delivered(1, 1, 1, 1, "b1"), sent(1, 1)]);
     let view = later(2, &[(0, 1), (1, 1)]);
     let again = [
@@ -298,7 +298,7 @@ fn what_is_not_in_the_cut_is_sent_again_under_the_same_sequence() {
         all_in(2, &[0], data(4, 10, "b4")),
         heartbeat(),
     ];
-    assert_eq!(b.command(Command::Install { view, cut }), again, "T10");
+    assert_eq!(b.command(Command::Install { view, cut: Box::new(cut) }), again, "T10");
     let effects = b.hear_in(2, 0, clock(10, 0, &[0, 4]));
     assert_eq!(effects[..2], [delivered(2, 8, 1, 2, "b2"), sent(2, 2)]);
     assert_eq!(effects[4..], [delivered(4, 10, 1, 4, "b4"), sent(4, 4)]);
@@ -317,10 +317,10 @@ fn who_leaves_when_a_view_ends_is_done_in_the_next() {
         clock: 5,
         position: 2,
     };
-    let close = b.command(Command::Close { cut: cut.clone() });
+    let close = b.command(Command::Close { cut: Box::new(cut.clone()) });
     assert_eq!(close[..2], [delivered(1, 1, 1, 1, "b1"), sent(1, 1)]);
     let view = later(2, &[(0, 1), (1, 1), (2, 1)]);
-    assert_eq!(b.command(Command::Install { view, cut }), [drained()]);
+    assert_eq!(b.command(Command::Install { view, cut: Box::new(cut) }), [drained()]);
     assert_eq!(b.hear_in(2, 0, data(2, 6, "a2")), [flush(), heartbeat()], "still a member");
 }
 
@@ -337,9 +337,9 @@ fn broken_ends_are_found_out() {
         let mut b = member();
         b.command(Command::Wedge);
         b.planted = Some(bug);
-        let close = b.command(Command::Close { cut: cut.clone() });
+        let close = b.command(Command::Close { cut: Box::new(cut.clone()) });
         let view = later(2, &[(0, 1), (1, 1), (2, 1)]);
-        (close, b.command(Command::Install { view, cut: cut.clone() }), b.status())
+        (close, b.command(Command::Install { view, cut: Box::new(cut.clone()) }), b.status())
     };
     let (close, _, status) = ended(Bug::ClosesUndelivered);
     assert_eq!((close, status.position), (vec![Effect::CancelTimer(Timer::Fetch)], 2));
@@ -354,7 +354,7 @@ fn broken_ends_are_found_out() {
 fn a_view_is_not_closed_before_its_cut_is_here() {
     let mut b = member();
     b.command(Command::Wedge);
-    b.command(Command::Close { cut: ending() });
+    b.command(Command::Close { cut: Box::new(ending()) });
 }
 
 #[test]
@@ -368,8 +368,8 @@ fn clocks_and_receipts_begin_at_the_cut() {
         clock: 5,
         position: 2,
     };
-    b.command(Command::Close { cut: cut.clone() });
-    b.command(Command::Install { view: later(2, &[(0, 1), (1, 1)]), cut });
+    b.command(Command::Close { cut: Box::new(cut.clone()) });
+    b.command(Command::Install { view: later(2, &[(0, 1), (1, 1)]), cut: Box::new(cut) });
     // p1 has been heard up to the floor: not beyond.
     b.hear_in(2, 0, data(2, 6, "a2"));
     assert_eq!(b.fire(Timer::Flush), [all_in(2, &[0], clock(6, 1, &[2, 1]))]);

@@ -225,7 +225,7 @@ impl World {
         let Decided { view, cut, .. } = self.chain[at].clone();
         self.nodes[node].installed = Some(at);
         self.nodes[node].wedged = false;
-        self.command(node, Command::Install { view, cut });
+        self.command(node, Command::Install { view, cut: Box::new(cut) });
     }
 
     fn learn(&mut self, node: usize) {
@@ -296,9 +296,9 @@ impl World {
                 if !self.nodes[node].wedged {
                     self.nodes[node].wedged = true;
                     self.nodes[node].gathered = false;
-                    self.command(node, Command::Gather { cut: cut.clone(), holders });
+                    self.command(node, Command::Gather { cut: Box::new(cut.clone()), holders });
                 } else if take(&mut self.nodes[node].gathered) {
-                    self.command(node, Command::Close { cut });
+                    self.command(node, Command::Close { cut: Box::new(cut) });
                     self.install(node, at + 1);
                 }
             }
@@ -368,7 +368,7 @@ impl World {
         } else {
             let node = asked[self.dice(asked.len())];
             if !self.nodes[node].gathered {
-                self.command(node, Command::Gather { cut: decided.cut.clone(), holders });
+                self.command(node, Command::Gather { cut: Box::new(decided.cut.clone()), holders });
             }
             self.change = Some(change);
         }
@@ -415,7 +415,7 @@ impl World {
         change.asked.iter().for_each(|p| self.nodes[*p].gathered = false);
         change.coordinator = coordinator;
         change.proposed = Some(Decided { view, cut: cut.clone(), holders: Vec::new() });
-        self.command(coordinator, Command::Gather { cut, holders });
+        self.command(coordinator, Command::Gather { cut: Box::new(cut), holders });
     }
 
     /// All are members of one view, have delivered the same, and have their answers.
