@@ -247,7 +247,7 @@ impl<P: Protocol> Simulator<P> {
         slot.machine = machine;
         slot.rng = slot.dice.rng();
         slot.disk.open();
-        let record = slot.disk.record().cloned();
+        let record = slot.disk.record().cloned().map(Box::new);
         self.input_at(start, node, Input::Start(record));
     }
 
@@ -486,7 +486,7 @@ impl<P: Protocol> Simulator<P> {
             Effect::CancelTimer(timer) => {
                 self.nodes[node].timers.remove(timer);
             }
-            Effect::Save(record) => self.nodes[node].disk.save(record.clone()),
+            Effect::Save(record) => self.nodes[node].disk.save((**record).clone()),
             Effect::Append(entry) => {
                 self.nodes[node].disk.append(entry.clone());
                 self.sync(node);

@@ -133,7 +133,8 @@ impl OneChain {
     fn on_send(&mut self, message: &Message) -> Result<(), String> {
         match &message.body {
             Body::Accept { ballot, value } => self.on_proposed(message.view, *ballot, value),
-            Body::Promise { accepted: Some((ballot, value)), .. } => {
+            Body::Promise { accepted: Some(accepted), .. } => {
+                let (ballot, value) = &**accepted;
                 self.on_proposed(message.view, *ballot, value)
             }
             Body::Decided { value } => {

@@ -173,7 +173,7 @@ fn value_of(view: View) -> Value {
 /// Saves this promise about the end of view 1 of nodes 1 to 3, that of run 1.
 pub(crate) fn saves(promised: Option<Ballot>) -> Line {
     let installed = value_of(founded(3, tokenring::Mode::Rest));
-    Line::Effect(Effect::Save(Record { cluster: 1, installed, promised, accepted: None }))
+    Line::Effect(Effect::Save(Record { cluster: 1, installed, promised, accepted: None }.into()))
 }
 
 fn changes(body: change::Body) -> Line {
@@ -184,12 +184,12 @@ fn changes(body: change::Body) -> Line {
 /// Promises to end view 1.
 pub(crate) fn promises() -> Line {
     let (ballot, report) = (Ballot::default(), change::Report::default());
-    changes(change::Body::Promise { ballot, accepted: None, report })
+    changes(change::Body::Promise { ballot, accepted: None, report: report.into() })
 }
 
 /// Proposes that these go on into view 2.
 pub(crate) fn accept(ballot: Ballot, members: &[u64]) -> Line {
-    changes(change::Body::Accept { ballot, value: value_of(view_of(2, members, &[])) })
+    changes(change::Body::Accept { ballot, value: value_of(view_of(2, members, &[])).into() })
 }
 
 /// Becomes active in a view of nodes 1 to 3, that of run 1.

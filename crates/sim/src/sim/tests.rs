@@ -180,7 +180,7 @@ fn a_restart_finds_its_disk_and_none_of_the_old_timers() {
     sim.restart(id(0), Counter { peers: Vec::new(), said: 0, heard: 0 }, ms(8));
     let seen = inputs(&mut sim, id(0), ms(17));
     // The old life's tick was due at ten milliseconds, the new one's at eighteen.
-    assert_eq!(seen, [(ms(8), Input::Start(Some(record())))]);
+    assert_eq!(seen, [(ms(8), Input::Start(Some(record().into())))]);
 }
 
 #[test]

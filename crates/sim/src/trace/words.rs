@@ -142,7 +142,8 @@ impl Words<'_> {
             Body::Promise { ballot, accepted: None, .. } => {
                 format!("promise {} for {view}", ballot_text(*ballot))
             }
-            Body::Promise { ballot, accepted: Some((before, value)), .. } => {
+            Body::Promise { ballot, accepted: Some(accepted), .. } => {
+                let (before, value) = &**accepted;
                 let (ballot, before) = (ballot_text(*ballot), ballot_text(*before));
                 format!("promise {ballot} for {view}, accepted {before}: {}", value_text(value))
             }
