@@ -490,7 +490,7 @@ impl ViewChange {
             && !matches!(message.body, Body::Decided { .. })
             && let Some(value) = outside.decided.clone()
         {
-            let body = Body::Decided { value };
+            let body = Body::Decided { value: value.into() };
             let message = Message { view: outside.since - 1, ..self.message(body) };
             cx.send(from, message);
         }
