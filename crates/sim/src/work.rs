@@ -150,6 +150,8 @@ impl Plan {
         for _ in 0..dice.pick(&[0, 1, 4, 10]) * busy(dice) {
             let at = hours.draw_time(dice);
             let name = names[dice.index(names.len())].clone();
+            // Seldom longer than any lease.
+            let keep_max = if dice.chance(60) { ms(6000) } else { keep_max };
             let keep = dice.span(Duration::ZERO, keep_max);
             let task = match dice.below(10) {
                 0..6 => Task::Lock(name, Wait::Queue, keep),

@@ -434,7 +434,10 @@ impl Scribe<'_> {
     }
 
     fn is_shown(&self, saying: &Saying) -> bool {
-        self.script.show.contains(saying.part) || self.script.show.contains(saying.kind())
+        // What goes with heartbeats is shown only to who asks for it by name.
+        let routine = matches!(saying.kind(), "stamp" | "beat");
+        let by_part = !routine && self.script.show.contains(saying.part);
+        by_part || self.script.show.contains(saying.kind())
     }
 }
 
