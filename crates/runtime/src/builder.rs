@@ -4,7 +4,7 @@ use crate::{
     gossip::{Rumor, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
     mailbox::Mailbox,
     node::{Event, Events, Node, UNREAD_EVENTS_MAX},
-    wire::MESSAGE_BYTES_MAX,
+    wire::{LEASE_MAX, MESSAGE_BYTES_MAX},
 };
 use roundelay_core::{
     Name, NodeId, founding::Trigger, gossip::Strategy, id::NameError, tokenring::Mode,
@@ -21,6 +21,9 @@ use std::{
 
 /// The port of a node that names none: "RING" on a telephone.
 pub(crate) const DEFAULT_PORT: u16 = 7464;
+
+/// The shortest lease.
+const LEASE_MIN: Duration = Duration::from_secs(1);
 
 /// Sets up a node.
 #[derive(Clone, Debug)]
@@ -44,7 +47,7 @@ pub(crate) struct Subscribed {
     pub(crate) rumors: Vec<Arc<Mailbox<Rumor>>>,
 }
 
-/// A group with fixed members, for the lock and the order.
+/// A group, for the lock and the order: who founds it together.
 #[derive(Clone, Debug)]
 #[must_use = "a group is part of a builder"]
 pub struct Group {
@@ -53,6 +56,7 @@ pub struct Group {
     trigger: Trigger,
     mode: Mode,
     hold: Duration,
+    lease: Duration,
     lock: bool,
     order: bool,
 }
@@ -107,10 +111,15 @@ pub struct Limits {
     pub anti_entropy: Duration,
     /// The lives of nodes whose rumors are remembered.
     pub origins_max: usize,
-    /// How often heartbeats are sent.
+    /// How often heartbeats are sent: more often in a group whose lease is so short that fewer
+    /// than four would go into it.
     pub heartbeat: Duration,
-    /// The shortest silence that makes a peer suspect.
+    /// The shortest silence that makes a peer suspect: shorter by as much as the heartbeat is.
     pub suspect_min: Duration,
+    /// How long the link to a member may be down before the others consider to go on without it.
+    pub grace: Duration,
+    /// How long the view change waits for an answer.
+    pub view_repeat: Duration,
     /// What may wait for one peer's link, in bytes: tokens, views, clocks.
     pub urgent_bytes_max: usize,
     /// What may wait for one peer's link, in bytes: messages and rumors.
@@ -143,6 +152,8 @@ impl Default for Limits {
             origins_max: 100_000,
             heartbeat: Duration::from_secs(1),
             suspect_min: Duration::from_secs(3),
+            grace: Duration::from_millis(100),
+            view_repeat: Duration::from_millis(200),
             urgent_bytes_max: 8 << 20,
             bulk_bytes_max: 64 << 20,
             connections_max: 1024,
@@ -176,6 +187,9 @@ pub enum StartError {
     /// A neighbour has no address.
     #[error("the neighbour {0} has no address")]
     UnknownNeighbor(String),
+    /// The lease cannot be kept.
+    #[error("a lease of {0:?} is not possible: at least 1 s, and at most 30 days")]
+    Lease(Duration),
     /// A limit cannot be kept.
     #[error("the limit {name} is {value}: at most {max} is possible")]
     Limit {
@@ -321,6 +335,7 @@ impl Group {
             trigger: Trigger::FirstOfList,
             mode: Mode::Rest,
             hold: Duration::from_secs(1),
+            lease: Duration::from_secs(5),
             lock: true,
             order: true,
         }
@@ -349,6 +364,14 @@ impl Group {
     /// How long this node keeps a circulating token that it has no use for. Default: 1 s.
     pub fn hold(mut self, hold: Duration) -> Self {
         self.hold = hold;
+        self
+    }
+
+    /// How long a member may grant the lock, and its guards stay valid, without word of more than
+    /// half of the others; what the founder says counts. When a member that may have had the lock
+    /// dies, nobody gets it for about as long. At least 1 s; by default 5 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
         self
     }
 
@@ -407,6 +430,7 @@ pub(crate) struct GroupPlan {
     pub(crate) trigger: Trigger,
     pub(crate) mode: Mode,
     pub(crate) hold: Duration,
+    pub(crate) lease: Duration,
     pub(crate) lock: bool,
     pub(crate) order: bool,
 }
@@ -467,8 +491,11 @@ impl Group {
         if let Some(next) = next.as_ref().filter(|next| !seen.contains(&next.id())) {
             return Err(StartError::UnknownNext(next.to_string()));
         }
-        let Self { trigger, mode, hold, lock, order, .. } = self;
-        Ok(GroupPlan { members, next, trigger, mode, hold, lock, order })
+        let Self { trigger, mode, hold, lease, lock, order, .. } = self;
+        if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+            return Err(StartError::Lease(lease));
+        }
+        Ok(GroupPlan { members, next, trigger, mode, hold, lease, lock, order })
     }
 }
 

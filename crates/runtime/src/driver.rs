@@ -7,6 +7,7 @@
 mod emitted;
 mod lines;
 mod links;
+mod reading;
 mod recording;
 mod replies;
 mod start;
@@ -15,13 +16,17 @@ mod timers;
 pub(crate) use start::{spawn, start};
 
 use crate::{
+    clock::{Clock, Dial},
+    lock::Loss,
+    multicast::Delivered,
+    node::Installed,
     request::{Incoming, Publish, Request, Send},
     shared::Shared,
     transport::{
         LinkEvent,
         inbound::{FromPeer, Said},
     },
-    wire,
+    wire::{self, Decoded, Part, WireError},
 };
 use bytes::Bytes;
 use lines::Lines;
@@ -39,7 +44,7 @@ use std::{
     io,
     sync::Arc,
     task::{self, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use timers::{Alarm, Timers};
 use tokio::{
@@ -52,12 +57,12 @@ use tokio::{
 const BATCH: usize = 256;
 /// How long a leaving node may take for what the application had sent before.
 const EMPTY: Duration = Duration::from_millis(800);
-/// How long the protocols may then take to leave.
-const LEAVE: Duration = Duration::from_secs(2);
+/// How long it may take until the others go on without a leaving node, that included.
+const LEAVE: Duration = Duration::from_secs(4);
 /// How long what waits for the links may take to be sent when the node stops.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long all connections may then take to end.
-const CLOSE: Duration = Duration::from_millis(700);
+const CLOSE: Duration = Duration::from_millis(500);
 
 /// Everything that can wake the driver.
 #[derive(Debug)]
@@ -84,9 +89,9 @@ const SOURCES: usize = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// Until all that the application had sent is under way, or until this time.
+    /// Since then: until all that the application had sent is under way, for a while.
     Emptying(Time),
-    /// Until everything is handed over, or until this time.
+    /// Since then, emptying included: until everything is handed over, for a while.
     Leaving(Time),
     /// Nothing more is done.
     Over,
@@ -97,7 +102,8 @@ enum Phase {
 struct Driver {
     node: Node,
     rng: Rng,
-    epoch: Instant,
+    clock: Clock,
+    dial: Dial,
     now: Time,
     effects: Vec<Effect<Message, Timer, node::Event>>,
     timers: Timers<Timer>,
@@ -107,8 +113,10 @@ struct Driver {
     replies: Replies,
     shared: Arc<Shared>,
     phase: Phase,
-    /// Whether the view is installed.
-    started: bool,
+    /// The view in use, while this node is in it.
+    installed: Option<Arc<Installed>>,
+    /// When the lease ends that the guards stand on.
+    lease: Time,
     /// Inputs since the last batch boundary.
     inputs: usize,
     /// The source that is asked first, so that none starves.
@@ -119,7 +127,7 @@ struct Driver {
     /// Whether the application reads the delivered messages.
     reading: bool,
     /// What has been delivered in this batch, with what it counts as.
-    delivered: VecDeque<(multicast::Delivery, usize)>,
+    delivered: VecDeque<(Delivered, usize)>,
     /// Delivered bytes that count as read, because nobody reads.
     unclaimed: usize,
     told: Told,
@@ -159,7 +167,7 @@ impl Driver {
             self.fire_due();
             match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
                 Poll::Ready(wakeup) => {
-                    self.now = self.time();
+                    self.now = self.clock.now();
                     self.on_wakeup(wakeup);
                     self.count_as_read();
                     if self.inputs >= BATCH {
@@ -193,12 +201,7 @@ impl Driver {
             _ => Poll::Ready(()),
         })
         .await;
-        self.now = self.time();
-    }
-
-    fn time(&self) -> Time {
-        let nanos = self.epoch.elapsed().as_nanos();
-        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.now = self.clock.now();
     }
 
     /// The next wake-up, if there is one now; else this task is woken when there is one.
@@ -248,10 +251,15 @@ impl Driver {
     /// Sends wait for the group to be started, and for the window of the order.
     fn accepts_sends(&self) -> bool {
         match self.phase {
-            Phase::Running | Phase::Emptying(_) => self.started && self.node.accepts_sends(),
+            Phase::Running | Phase::Emptying(_) => self.is_member() && self.node.accepts_sends(),
             // They are refused.
             Phase::Leaving(_) | Phase::Over => true,
         }
+    }
+
+    /// Whether this node is in a view.
+    fn is_member(&self) -> bool {
+        self.installed.is_some()
     }
 
     fn on_wakeup(&mut self, wakeup: Wakeup) {
@@ -294,6 +302,8 @@ impl Driver {
                 if let Some(done) = done {
                     self.replies.await_release(ticket, done);
                 }
+                // Whatever was lost: nobody looks at this guard any more.
+                self.shared.lease.forget(ticket);
                 self.command(Command::Lock(tokenring::Command::Unlock { lock, ticket }));
             }
             // An error says that nobody waits for the answer any more.
@@ -312,7 +322,7 @@ impl Driver {
             Request::Leave if self.phase == Phase::Running => {
                 self.incoming.sends.close();
                 self.incoming.publications.close();
-                self.phase = Phase::Emptying(self.now + EMPTY);
+                self.phase = Phase::Emptying(self.now);
             }
             Request::Leave => {}
             Request::Stop => self.on_stop(),
@@ -341,41 +351,13 @@ impl Driver {
         if let Some(placed) = send.placed {
             self.replies.await_place(ticket, placed);
         }
-        if self.started {
+        if self.is_member() {
             let payload = send.payload;
             self.command(Command::Order(multicast::Command::Send { ticket, payload }));
         } else {
-            // It leaves before the group was started.
+            // It leaves before the group was started, or while it is in none.
             let reason = multicast::Refusal::Leaving;
-            self.replies.send_refused(ticket, reason, &self.shared.limits);
-        }
-    }
-
-    /// The application has read something, or has come or gone.
-    fn on_read(&mut self, mut bytes: usize) {
-        let reads = self.shared.unread.has_reader();
-        if reads && !self.reading {
-            let from = self.shared.unread.next();
-            for delivery in self.node.order().into_iter().flat_map(|order| order.history(from)) {
-                // Counted as read when it was delivered.
-                self.delivered.push_back((delivery.clone(), 0));
-            }
-        }
-        if !reads && self.reading {
-            let waiting = self.delivered.drain(..).map(|(_, bytes)| bytes);
-            bytes += waiting.sum::<usize>() + self.shared.unread.clear();
-        }
-        self.reading = reads;
-        if bytes > 0 {
-            self.command(Command::Order(multicast::Command::Read { bytes }));
-        }
-    }
-
-    /// What nobody wants to read does not hold up the senders.
-    fn count_as_read(&mut self) {
-        while self.unclaimed > 0 {
-            let bytes = std::mem::take(&mut self.unclaimed);
-            self.command(Command::Order(multicast::Command::Read { bytes }));
+            self.refuse_send(ticket, reason);
         }
     }
 
@@ -422,14 +404,29 @@ impl Driver {
     fn on_frame(&mut self, from: NodeId, link: u64, frame: Bytes) {
         for bytes in wire::messages(frame) {
             match bytes.and_then(|bytes| wire::decode(bytes, &mut self.packing)) {
-                Ok(Some(message)) => self.input(Input::Message { from, message }),
-                Ok(None) => self.unknown += 1,
+                Ok(Decoded::Message(message)) => self.input(Input::Message { from, message }),
+                Ok(Decoded::Part(part)) => {
+                    if let Err(error) = self.on_part(from, link, part) {
+                        return self.on_garbage(from, link, error.to_string());
+                    }
+                }
+                Ok(Decoded::Unknown) => self.unknown += 1,
                 Err(error) => return self.on_garbage(from, link, error.to_string()),
             }
             if self.inputs >= BATCH {
                 self.end_batch();
             }
         }
+    }
+
+    fn on_part(&mut self, from: NodeId, link: u64, part: Part) -> Result<(), WireError> {
+        if let Some(whole) = self.links.add_part(from, link, part) {
+            match wire::decode_whole(whole, &mut self.packing)? {
+                Some(message) => self.input(Input::Message { from, message }),
+                None => self.unknown += 1,
+            }
+        }
+        Ok(())
     }
 
     /// A peer says what no peer can say: its link is closed, and it may call again.
@@ -449,6 +446,7 @@ impl Driver {
         let mut effects = std::mem::take(&mut self.effects);
         self.node.handle(input, &mut Context::new(self.now, &mut self.rng, &mut effects));
         self.record_effects(&effects);
+        self.renew_lease(&effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send { to, message } => self.links.send(to.peers(), &message),
@@ -462,6 +460,27 @@ impl Driver {
         self.effects = effects;
     }
 
+    /// Tells the guards until when they are valid, before anybody gets one that stands on it. What
+    /// is lost is said first: a lease that is renewed does not bring it back (H7).
+    fn renew_lease(&mut self, effects: &[Effect<Message, Timer, node::Event>]) {
+        let Some(lock) = self.node.lock() else { return };
+        // A node that is a quorum alone renews its lease itself: for it there is no end.
+        let until = lock.lease_until(Time::from_nanos(u64::MAX));
+        if until == self.lease {
+            return;
+        }
+        for effect in effects {
+            if let Effect::Emit(node::Event::Lock(tokenring::Event::Lost {
+                ticket, reason, ..
+            })) = effect
+            {
+                self.shared.lease.lose(*ticket, Loss::from(*reason));
+            }
+        }
+        self.lease = until;
+        self.shared.lease.set(until);
+    }
+
     /// Fires what is due.
     fn fire_due(&mut self) {
         let now = self.now;
@@ -469,18 +488,19 @@ impl Driver {
             self.input(Input::Timer(timer));
         }
         match self.phase {
-            Phase::Emptying(deadline) if deadline <= now || self.is_emptied() => {
-                self.phase = Phase::Leaving(now + LEAVE);
+            Phase::Emptying(since) if since + EMPTY <= now || self.is_emptied() => {
+                self.phase = Phase::Leaving(since);
                 self.command(Command::Leave);
             }
-            Phase::Leaving(deadline) if deadline <= now => self.phase = Phase::Over,
+            Phase::Leaving(since) if since + LEAVE <= now => self.phase = Phase::Over,
             _ => {}
         }
     }
 
     /// Whether nothing of the application waits that could be sent.
     fn is_emptied(&self) -> bool {
-        (self.incoming.sends.is_empty() || !self.started) && self.incoming.publications.is_empty()
+        (self.incoming.sends.is_empty() || !self.is_member())
+            && self.incoming.publications.is_empty()
     }
 
     /// The batch boundary: the application and the timers that wait for it have their turn, and
@@ -516,12 +536,13 @@ impl Driver {
     /// Sets the alarm for the next deadline.
     fn arm(&mut self) {
         let leaving = match self.phase {
-            Phase::Emptying(deadline) | Phase::Leaving(deadline) => Some(deadline),
+            Phase::Emptying(since) => Some(since + EMPTY),
+            Phase::Leaving(since) => Some(since + LEAVE),
             Phase::Running | Phase::Over => None,
         };
         let writing = self.recording.as_ref().and_then(Recording::deadline);
         if let Some(next) = self.timers.next().into_iter().chain(leaving).chain(writing).min() {
-            self.alarm.set(self.epoch + next.since(Time::ZERO));
+            self.alarm.set(self.dial.instant(next));
         }
     }
 

@@ -36,6 +36,7 @@
 pub use roundelay_core as core;
 
 mod builder;
+mod clock;
 mod driver;
 mod funnel;
 mod gossip;
@@ -51,12 +52,12 @@ mod wire;
 
 pub use builder::{Builder, Gossip, Group, Limits, StartError};
 pub use gossip::{Lagged, PublishError, Rumor, Rumors};
-pub use lock::{Guard, LockError};
-pub use multicast::{Deliveries, Multicast, SendError};
+pub use lock::{Guard, LockError, Loss};
+pub use multicast::{Delivered, Deliveries, Multicast, SendError};
 pub use node::{Event, Events, Installed, Node};
 pub use roundelay_core::{
-    Life, Name, NodeId, View, detector::State as PeerState, founding::Trigger, gossip::Strategy,
-    multicast::Delivery, tokenring::LockName, tokenring::Mode,
+    Life, Name, NodeId, View, change::JoinRefusal, detector::State as PeerState, founding::Trigger,
+    gossip::Strategy, multicast::Delivery, tokenring::LockName, tokenring::Mode,
 };
 pub use traffic::Traffic;
 

@@ -1,7 +1,12 @@
 //! The order as an application uses it.
 
 use crate::{
-    builder::Limits, funnel::Bell, mailbox::Mailbox, node::Node, request::Stopped, shared::Shared,
+    builder::Limits,
+    funnel::Bell,
+    mailbox::Mailbox,
+    node::{Installed, Node},
+    request::Stopped,
+    shared::Shared,
 };
 use bytes::Bytes;
 use futures_core::Stream;
@@ -37,6 +42,10 @@ pub enum SendError {
     /// This node is leaving the order.
     #[error("this node is leaving the order")]
     Leaving,
+    /// It may be in the order or not: the group went on without this node, and that part of the
+    /// order is not kept by anybody.
+    #[error("nobody knows any more whether the message is in the order")]
+    Unknown,
     /// The node stopped. If the message had been accepted, it may be in the order all the same.
     #[error("the node has stopped")]
     Stopped,
@@ -49,6 +58,7 @@ impl SendError {
             Refusal::TooLarge => Self::TooLarge { limit: limits.message_bytes_max },
             Refusal::WindowFull => Self::WindowFull,
             Refusal::Leaving => Self::Leaving,
+            Refusal::Unknown => Self::Unknown,
         }
     }
 }
@@ -98,13 +108,39 @@ impl Multicast {
     }
 }
 
-/// The messages of the order as they are delivered here: the back-pressure of a slow reader
-/// reaches the senders.
+/// What the one order brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The next message.
+    Message(Delivery),
+    /// A view begins: all messages before it were ordered in earlier ones.
+    View(Arc<Installed>),
+    /// This part of the order has passed while the node was not in the group, and nobody keeps it
+    /// any more.
+    Missed {
+        /// The first position,
+        from: u64,
+        /// and the last one.
+        to: u64,
+    },
+}
+
+impl Delivered {
+    /// The message, if it is one.
+    pub fn message(self) -> Option<Delivery> {
+        match self {
+            Self::Message(delivery) => Some(delivery),
+            Self::View(_) | Self::Missed { .. } => None,
+        }
+    }
+}
+
+/// The one order as it is delivered here: the back-pressure of a slow reader reaches the senders.
 #[derive(Debug)]
 pub struct Deliveries {
     shared: Arc<Shared>,
     /// What has been taken from the driver and not been read.
-    taken: VecDeque<(Delivery, usize)>,
+    taken: VecDeque<(Delivered, usize)>,
 }
 
 impl Deliveries {
@@ -114,26 +150,35 @@ impl Deliveries {
         Self { shared, taken: VecDeque::new() }
     }
 
-    /// The next message; none after the node has stopped.
-    pub async fn next(&mut self) -> Option<Delivery> {
+    /// What comes next; none after the node has stopped.
+    pub async fn next(&mut self) -> Option<Delivered> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+    /// The next message, for who does not care about views; none after the node has stopped.
+    pub async fn next_message(&mut self) -> Option<Delivery> {
+        loop {
+            if let Some(delivery) = self.next().await?.message() {
+                return Some(delivery);
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivered>> {
         let unread = &self.shared.unread;
         if self.taken.is_empty() && ready!(unread.mailbox.poll_all(&mut self.taken, cx)).is_none() {
             return Poll::Ready(None);
         }
-        let (delivery, bytes) = self.taken.pop_front().expect("something was taken");
-        unread.note_read(delivery.position, bytes, self.taken.is_empty());
-        Poll::Ready(Some(delivery))
+        let (delivered, bytes) = self.taken.pop_front().expect("something was taken");
+        unread.note_read(&delivered, bytes, self.taken.is_empty());
+        Poll::Ready(Some(delivered))
     }
 }
 
 impl Stream for Deliveries {
-    type Item = Delivery;
+    type Item = Delivered;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivered>> {
         self.get_mut().poll(cx)
     }
 }
@@ -151,7 +196,7 @@ impl Drop for Deliveries {
 /// Delivered messages on their way to the application.
 #[derive(Debug)]
 pub(crate) struct Unread {
-    mailbox: Mailbox<Delivery>,
+    mailbox: Mailbox<Delivered>,
     /// How many [`Deliveries`] exist.
     readers: AtomicUsize,
     /// Bytes that have been read and not been reported to the core.
@@ -160,6 +205,8 @@ pub(crate) struct Unread {
     report: usize,
     /// The position behind the last message that was read.
     next: AtomicU64,
+    /// The number of the last view that was read.
+    last_view: AtomicU64,
     /// Whether the driver has something to look at.
     changed: AtomicBool,
     bell: Bell,
@@ -174,14 +221,15 @@ impl Unread {
             read: AtomicUsize::new(0),
             report: (limits.unread_bytes_max / 4).min(256 * 1024),
             next: AtomicU64::new(1),
+            last_view: AtomicU64::new(0),
             changed: AtomicBool::new(false),
             bell,
         }
     }
 
     /// Adds messages with what they count as: nothing if the core counts them as read already.
-    pub(crate) fn append(&self, deliveries: &mut VecDeque<(Delivery, usize)>) {
-        self.mailbox.append(deliveries);
+    pub(crate) fn append(&self, delivered: &mut VecDeque<(Delivered, usize)>) {
+        self.mailbox.append(delivered);
     }
 
     /// Tells the reader that there is something to read.
@@ -197,6 +245,11 @@ impl Unread {
     /// The position that the reader needs next.
     pub(crate) fn next(&self) -> u64 {
         self.next.load(Ordering::Acquire)
+    }
+
+    /// The number of the last view that was read.
+    pub(crate) fn last_view(&self) -> u64 {
+        self.last_view.load(Ordering::Acquire)
     }
 
     /// Forgets what nobody will read, and returns the bytes that it counted as.
@@ -220,10 +273,18 @@ impl Unread {
         self.mailbox.close();
     }
 
-    /// The application has the message at this position. The driver hears of it when that was a
-    /// good part of what may be unread, or the last of what was taken.
-    fn note_read(&self, position: u64, bytes: usize, last: bool) {
-        self.next.store(position + 1, Ordering::Release);
+    /// The application has this. The driver hears of it when that was a good part of what may be
+    /// unread, or the last of what was taken.
+    fn note_read(&self, delivered: &Delivered, bytes: usize, last: bool) {
+        match delivered {
+            Delivered::Message(Delivery { position, .. })
+            | Delivered::Missed { to: position, .. } => {
+                self.next.store(position + 1, Ordering::Release);
+            }
+            Delivered::View(installed) => {
+                self.last_view.store(installed.view.number, Ordering::Release);
+            }
+        }
         let read = self.read.fetch_add(bytes, Ordering::AcqRel) + bytes;
         if read > 0 && (read >= self.report || last) {
             self.tell_driver();

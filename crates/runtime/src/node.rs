@@ -5,7 +5,7 @@ use crate::{
     gossip::{PublishError, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
     lock::{self, Guard, LockError},
     mailbox::{Mailbox, Taken},
-    multicast::{Deliveries, Multicast},
+    multicast::{Deliveries, Multicast, SendError},
     request::{Request, Requests, Stopped},
     shared::Shared,
     traffic::Traffic,
@@ -13,8 +13,10 @@ use crate::{
 use bytes::Bytes;
 use futures_core::Stream;
 use roundelay_core::{
-    Name, NodeId, View, detector, founding,
-    multicast::{self, Delivery},
+    Name, NodeId, View,
+    change::JoinRefusal,
+    detector, founding,
+    multicast::Delivery,
     node::Status,
     tokenring::{self, LockName, Wait},
 };
@@ -63,10 +65,27 @@ pub enum Event {
     },
     /// The founding of the group goes on.
     Founding(founding::Event),
-    /// Of the lock: a circulating token, whom it waits for, who has left.
+    /// A view begins, and this node is in it.
+    View(Arc<Installed>),
+    /// This node and enough of its view to decide what follows hear each other again, or no
+    /// longer. Without them nothing is granted for longer than the lease, and nothing delivered.
+    Quorum {
+        /// Whether they do.
+        regained: bool,
+    },
+    /// The group goes on without this node. If it has not asked for that, it comes back by itself,
+    /// as a new member.
+    Out {
+        /// Whether it has.
+        left: bool,
+    },
+    /// The group does not take this node in at the moment, and why. It asks again.
+    JoinRefused(JoinRefusal),
+    /// Of the lock: a circulating token, whom it waits for, what was lost and made anew.
     Lock(tokenring::Event),
-    /// Of the order: who has left.
-    Order(multicast::Event),
+    /// A message that was submitted, and whose place nobody waits for, is not in the order; or
+    /// nobody knows whether it is.
+    NotSent(SendError),
     /// This peer is a neighbour in the gossip now.
     NeighborUp(NodeId),
     /// Something about a link that is worth a line.
@@ -83,13 +102,17 @@ pub struct Events {
     pub(crate) mailbox: Arc<Mailbox<Event>>,
 }
 
-/// The group has been founded: a strict majority is active in its view.
+/// A view, as it begins at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// The view.
     pub view: View,
-    /// The member that founded it.
-    pub founder: Name,
+    /// Whether this life of the node was not a member before.
+    pub joins: bool,
+    /// Members have lost their memory, and messages after `position` may be lost with it.
+    pub loss: bool,
+    /// The place of the last message before it.
+    pub position: u64,
 }
 
 impl Node {
@@ -127,18 +150,18 @@ impl Node {
     ///
     /// An error says that this start did not happen; the group may have been started by another.
     /// A node that is stopped meanwhile answers [`founding::StartError::NoGroup`].
-    pub async fn start_group(&self) -> Result<Installed, founding::StartError> {
+    pub async fn start_group(&self) -> Result<View, founding::StartError> {
         self.ask(|reply| Request::Start { reply })
             .await
             .unwrap_or(Err(founding::StartError::NoGroup))
     }
 
-    /// The view in use, if the group has been started.
-    pub fn installed(&self) -> Option<View> {
+    /// The view in use, while this node is in it.
+    pub fn view(&self) -> Option<View> {
         self.shared().installed.borrow().clone()
     }
 
-    /// Waits for the group to be started. Does not return if this node is in no group, or stops
+    /// Waits for the group to be started, and for this node to be in it. Does not return if this node is in no group, or stops
     /// before.
     pub async fn wait_installed(&self) -> View {
         let mut installed = self.shared().installed.subscribe();
@@ -209,8 +232,14 @@ impl Node {
 
     /// What people may look at; empty once the node has stopped.
     pub async fn status(&self) -> Status {
-        let stopped =
-            Status { peers: Vec::new(), founding: None, lock: None, order: None, gossip: None };
+        let stopped = Status {
+            peers: Vec::new(),
+            founding: None,
+            change: None,
+            lock: None,
+            order: None,
+            gossip: None,
+        };
         self.ask(|reply| Request::Status { reply }).await.unwrap_or(stopped)
     }
 
@@ -219,7 +248,7 @@ impl Node {
         self.shared().traffic.read()
     }
 
-    /// Hands everything over, says goodbye and stops: at most 4 seconds. From then on everything
+    /// Hands everything over, says goodbye and stops: at most 5 seconds. From then on everything
     /// else answers that the node has stopped.
     pub async fn leave(&self) {
         // An error says that it has stopped, or that nobody can be asked any more.

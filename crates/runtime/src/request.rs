@@ -5,11 +5,10 @@ use crate::{
     gossip::PublishError,
     lock::LockError,
     multicast::SendError,
-    node::Installed,
 };
 use bytes::Bytes;
 use roundelay_core::{
-    founding,
+    View, founding,
     multicast::Delivery,
     node::Status,
     tokenring::{LockName, Wait},
@@ -26,7 +25,7 @@ const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Found the group from here.
-    Start { reply: oneshot::Sender<Result<Installed, founding::StartError>> },
+    Start { reply: oneshot::Sender<Result<View, founding::StartError>> },
     /// Get a lock.
     Lock { lock: LockName, ticket: u64, wait: Wait, reply: oneshot::Sender<Result<u64, LockError>> },
     /// Release it, or stop waiting.

@@ -1,8 +1,8 @@
 //! What handles and driver both look at.
 
 use crate::{
-    builder::Limits, funnel::Bell, gossip::Rumor, mailbox::Subscribers, multicast::Unread,
-    node::Event, traffic::Counters,
+    builder::Limits, clock::Clock, funnel::Bell, gossip::Rumor, lock::Lease, mailbox::Subscribers,
+    multicast::Unread, node::Event, traffic::Counters,
 };
 use roundelay_core::{Name, NodeId, View};
 use std::{
@@ -30,6 +30,9 @@ pub(crate) struct Shared {
     pub(crate) unread: Unread,
     /// Wakes the driver.
     pub(crate) bell: Bell,
+    /// The lease on which the guards of this node stand.
+    pub(crate) lease: Lease,
+    /// The view in use, while this node is in it.
     pub(crate) installed: watch::Sender<Option<View>>,
     pub(crate) stopped: watch::Sender<bool>,
     pub(crate) traffic: Arc<Counters>,
@@ -52,6 +55,7 @@ impl Shared {
         limits: Limits,
         offers: Offers,
         names: BTreeMap<NodeId, Name>,
+        clock: Clock,
     ) -> Self {
         let bell = Bell::default();
         Self {
@@ -63,6 +67,7 @@ impl Shared {
             offers,
             events: Subscribers::new(),
             rumors: Subscribers::new(),
+            lease: Lease::new(clock),
             installed: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
             traffic: Arc::default(),
@@ -93,6 +98,8 @@ impl Shared {
 
     /// Ends everything that anyone waits for.
     pub(crate) fn stop(&self) {
+        self.lease.stop();
+        self.installed.send_replace(None);
         self.events.close();
         self.rumors.close();
         self.unread.close();

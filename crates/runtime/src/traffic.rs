@@ -1,6 +1,6 @@
 //! How many messages a node has sent.
 
-use roundelay_core::{gossip, multicast, node::Message};
+use roundelay_core::{gossip, multicast, node::Message, tokenring};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many messages a node has sent, each counted once per recipient. What was meant for a peer
@@ -11,13 +11,17 @@ pub struct Traffic {
     pub detector: u64,
     /// Messages that found the group.
     pub founding: u64,
-    /// Everything of the lock: requests, passes, acknowledgements.
+    /// Messages of the view change, those with each heartbeat included.
+    pub change: u64,
+    /// Everything of the lock but its lease: requests, passes, acknowledgements.
     pub lock: u64,
+    /// Readings of clocks with each heartbeat, of which the lease is made.
+    pub lease: u64,
     /// Messages of the order, or pieces of them, those that were sent again included.
     pub order_data: u64,
     /// Clocks of the order, which are its acknowledgements.
     pub order_clocks: u64,
-    /// Of the order, what asks for something or speaks of members that have left.
+    /// Of the order, what asks for something, and what members and newcomers lack.
     pub order_control: u64,
     /// Copies of rumors, the records of their origins not included.
     pub rumors: u64,
@@ -32,7 +36,9 @@ impl Traffic {
         Self {
             detector: self.detector - before.detector,
             founding: self.founding - before.founding,
+            change: self.change - before.change,
             lock: self.lock - before.lock,
+            lease: self.lease - before.lease,
             order_data: self.order_data - before.order_data,
             order_clocks: self.order_clocks - before.order_clocks,
             order_control: self.order_control - before.order_control,
@@ -51,7 +57,9 @@ pub(crate) struct Counters([AtomicU64; KINDS]);
 enum Kind {
     Detector,
     Founding,
+    Change,
     Lock,
+    Lease,
     OrderData,
     OrderClock,
     OrderControl,
@@ -75,7 +83,9 @@ impl Counters {
         Traffic {
             detector: sent(Kind::Detector),
             founding: sent(Kind::Founding),
+            change: sent(Kind::Change),
             lock: sent(Kind::Lock),
+            lease: sent(Kind::Lease),
             order_data: sent(Kind::OrderData),
             order_clocks: sent(Kind::OrderClock),
             order_control: sent(Kind::OrderControl),
@@ -89,7 +99,11 @@ fn kind(message: &Message) -> Kind {
     match message {
         Message::Detector(_) => Kind::Detector,
         Message::Founding(_) => Kind::Founding,
-        Message::Lock(_) => Kind::Lock,
+        Message::Change(_) => Kind::Change,
+        Message::Lock(message) => match &message.body {
+            tokenring::Body::Stamp { .. } => Kind::Lease,
+            _ => Kind::Lock,
+        },
         Message::Order(message) => match &message.body {
             multicast::Body::Data { .. } => Kind::OrderData,
             multicast::Body::Clock { .. } => Kind::OrderClock,

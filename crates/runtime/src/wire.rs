@@ -6,16 +6,19 @@
 
 mod decode;
 mod encode;
+mod parts;
 mod quick;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{Packing, decode, decode_hello, decode_welcome};
+pub(crate) use decode::{Decoded, Packing, decode, decode_hello, decode_welcome, decode_whole};
 pub(crate) use encode::{encode, encode_hello, encode_welcome};
+pub(crate) use parts::{Part, Parts, cut};
 
 use bytes::Bytes;
 use prost::Message as _;
 use roundelay_core::{Life, Name};
+use std::time::Duration;
 
 /// The code that is generated from `proto/roundelay.proto`.
 #[allow(
@@ -35,9 +38,12 @@ pub(crate) const VERSION: u32 = 1;
 /// The largest frame, in bytes: what a receiver is ready to hold for one link.
 pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
 
-/// The largest message, in bytes: the largest rumor or piece and its addresses, and room for
-/// digests. A frame always has room for one more behind what it is filled with.
+/// The largest message that travels whole, in bytes: the largest rumor or piece and its addresses,
+/// and room for digests. A larger one travels in parts. A frame always has room for one more behind what it is filled with.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// The longest lease of a group.
+pub(crate) const LEASE_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// The encoded messages of a frame.
 pub(crate) fn messages(frame: Bytes) -> Messages {

@@ -111,7 +111,7 @@ fn a_message_of_the_order_allocates_nothing() {
                 let mut deliveries = node.deliveries();
                 let mut counted_from = 0;
                 for position in 1..=WARM_UP + COUNTED {
-                    let delivery = deliveries.next().await.unwrap();
+                    let delivery = deliveries.next_message().await.unwrap();
                     assert_eq!(delivery.position, position);
                     if delivery.sender == node.name().id() {
                         window.add_permits(1);

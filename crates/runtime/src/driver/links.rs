@@ -8,9 +8,9 @@ use crate::{
         inbound::{Cut, FromPeer, Inbound},
         outbox::{CHUNK_BYTES, Class, Outbox},
     },
-    wire::{self, MESSAGE_BYTES_MAX},
+    wire::{self, MESSAGE_BYTES_MAX, Part, Parts},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SelectAll, Stream};
 use rand_core::{Rng as _, SeedableRng as _};
 use roundelay_core::{Life, Name, NodeId, Rng, multicast, node::Message};
@@ -77,6 +77,8 @@ struct Called {
     life: Life,
     cut: Arc<Cut>,
     end: oneshot::Sender<String>,
+    /// The pieces of a large message, as far as they have come.
+    parts: Parts,
 }
 
 /// What a new link is in place of.
@@ -121,7 +123,6 @@ impl Links {
 
     /// Sends a message to those of `to` that there is a link to: encoded once, or not at all.
     pub(crate) fn send(&mut self, to: &[NodeId], message: &Message) {
-        let class = class(message);
         let mut encoded = None;
         let mut recipients = 0;
         for id in to {
@@ -129,15 +130,15 @@ impl Links {
                 self.dropped += 1;
                 continue;
             };
-            let range = encoded.get_or_insert_with(|| encode(message, &mut self.batch));
-            if range.start == range.end {
+            let encoded = encoded.get_or_insert_with(|| encode(message, &mut self.batch));
+            if encoded.ranges().is_empty() {
                 self.dropped += 1;
                 continue;
             }
             if out.chunks.is_empty() {
                 self.unflushed.push(*id);
             }
-            out.add(class, range);
+            encoded.ranges().iter().for_each(|range| out.add(encoded.class(), range));
             recipients += 1;
         }
         self.traffic.count(message, recipients);
@@ -165,6 +166,12 @@ impl Links {
             Poll::Ready(Some(from_peer)) => Poll::Ready(from_peer),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// A piece of a message has come over a peer's own link. The message, if that was the last.
+    pub(crate) fn add_part(&mut self, id: NodeId, link: u64, part: Part) -> Option<Bytes> {
+        let called = self.peers.get_mut(&id)?.called.as_mut();
+        called.filter(|called| called.link == link)?.parts.add(part)
     }
 
     /// A link to `peer` stands. What it is in place of.
@@ -205,7 +212,8 @@ impl Links {
             let _ = end.send(line.clone());
             return Some(line);
         }
-        let called = Called { link: inbound.link(), life: hello.life, cut: inbound.cutter(), end };
+        let (link, cut, parts) = (inbound.link(), inbound.cutter(), Parts::default());
+        let called = Called { link, life: hello.life, cut, end, parts };
         let line =
             peer.called.replace(called).and_then(|old| old.give_way(&hello.name, hello.life));
         self.inbound.push(inbound);
@@ -332,22 +340,53 @@ impl Outbound {
     }
 }
 
-/// Adds a message to the batch. An empty range says that it is too large.
-fn encode(message: &Message, batch: &mut BytesMut) -> Range<usize> {
+/// Where in the batch a message is.
+enum Encoded {
+    Whole(Class, Range<usize>),
+    /// In pieces, because it is large; none, if it is too large.
+    Parts(Vec<Range<usize>>),
+}
+
+impl Encoded {
+    fn ranges(&self) -> &[Range<usize>] {
+        match self {
+            Self::Whole(_, range) => std::slice::from_ref(range),
+            Self::Parts(ranges) => ranges,
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Whole(class, _) => *class,
+            // All in one queue, so that they keep their order.
+            Self::Parts(_) => Class::Bulk,
+        }
+    }
+}
+
+/// Adds a message to the batch.
+fn encode(message: &Message, batch: &mut BytesMut) -> Encoded {
     let start = batch.len();
     wire::encode(message, batch);
-    if batch.len() - start > MESSAGE_BYTES_MAX {
-        batch.truncate(start);
+    if batch.len() - start <= MESSAGE_BYTES_MAX {
+        return Encoded::Whole(class(message), start..batch.len());
     }
-    start..batch.len()
+    let frame = batch.split_off(start).freeze();
+    let whole = wire::messages(frame).next().and_then(Result::ok).unwrap_or_default();
+    Encoded::Parts(wire::cut(&whole, batch))
 }
 
 /// Which queue a message waits in.
 fn class(message: &Message) -> Class {
     match message {
-        Message::Order(multicast::Message { body: multicast::Body::Data { .. }, .. })
-        | Message::Gossip(_) => Class::Bulk,
-        Message::Detector(_) | Message::Founding(_) | Message::Lock(_) | Message::Order(_) => {
+        Message::Order(multicast::Message { body, .. }) => match body {
+            multicast::Body::Data { .. }
+            | multicast::Body::Fetched { .. }
+            | multicast::Body::Lesson { .. } => Class::Bulk,
+            _ => Class::Urgent,
+        },
+        Message::Gossip(_) => Class::Bulk,
+        Message::Detector(_) | Message::Founding(_) | Message::Change(_) | Message::Lock(_) => {
             Class::Urgent
         }
     }

@@ -1,9 +1,7 @@
 //! The callers that wait for an answer of the core.
 
-use crate::{
-    builder::Limits, gossip::PublishError, lock::LockError, multicast::SendError, node::Installed,
-};
-use roundelay_core::{founding, gossip, multicast, tokenring};
+use crate::{builder::Limits, gossip::PublishError, lock::LockError, multicast::SendError};
+use roundelay_core::{View, founding, gossip, multicast, tokenring};
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
@@ -17,9 +15,9 @@ pub(crate) struct Replies {
     releases: HashMap<u64, oneshot::Sender<()>>,
     sends: HashMap<u64, Reply<u64, SendError>>,
     publications: HashMap<u64, Reply<u64, PublishError>>,
-    starts: Vec<Reply<Installed, founding::StartError>>,
+    starts: Vec<Reply<View, founding::StartError>>,
     /// The start that is being asked for right now: a refusal is meant for it alone.
-    starting: Option<Reply<Installed, founding::StartError>>,
+    starting: Option<Reply<View, founding::StartError>>,
     /// Whether somebody has got an answer since this was looked at.
     answered: bool,
 }
@@ -47,7 +45,7 @@ impl Replies {
     }
 
     /// The command that follows is this caller's start.
-    pub(crate) fn begin_start(&mut self, reply: Reply<Installed, founding::StartError>) {
+    pub(crate) fn begin_start(&mut self, reply: Reply<View, founding::StartError>) {
         self.starting = Some(reply);
     }
 
@@ -57,9 +55,9 @@ impl Replies {
         self.starts.extend(self.starting.take());
     }
 
-    pub(crate) fn installed(&mut self, installed: &Installed) {
+    pub(crate) fn installed(&mut self, view: &View) {
         for reply in self.starting.take().into_iter().chain(self.starts.drain(..)) {
-            let _ = reply.send(Ok(installed.clone()));
+            let _ = reply.send(Ok(view.clone()));
         }
     }
 
@@ -102,10 +100,17 @@ impl Replies {
         }
     }
 
-    pub(crate) fn send_refused(&mut self, ticket: u64, why: multicast::Refusal, limits: &Limits) {
-        if let Some(reply) = self.sends.remove(&ticket) {
-            let _ = reply.send(Err(SendError::from_refusal(why, limits)));
-        }
+    /// What nobody waits for is returned.
+    pub(crate) fn send_refused(
+        &mut self,
+        ticket: u64,
+        why: multicast::Refusal,
+        limits: &Limits,
+    ) -> Option<SendError> {
+        let error = SendError::from_refusal(why, limits);
+        let Some(reply) = self.sends.remove(&ticket) else { return Some(error) };
+        let _ = reply.send(Err(error));
+        None
     }
 
     pub(crate) fn published(&mut self, ticket: u64, sequence: u64) {

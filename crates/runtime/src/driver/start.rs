@@ -2,7 +2,8 @@
 
 use super::{Alarm, Driver, Ending, Lines, Links, Phase, Recording, Replies, Timers};
 use crate::{
-    builder::{GroupPlan, Plan, StartError},
+    builder::{GroupPlan, Limits, Plan, StartError},
+    clock::{Clock, Dial},
     node::Node,
     request::Requests,
     shared::{Offers, Shared},
@@ -11,7 +12,7 @@ use crate::{
 };
 use rand_core::SeedableRng as _;
 use roundelay_core::{
-    Life, Name, NodeId, Rng, Time, detector, founding,
+    Life, Name, NodeId, Rng, Time, change, detector, founding,
     gossip::{self, Neighbors},
     multicast, node, tokenring,
 };
@@ -21,7 +22,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     thread,
-    time::Instant,
+    time::Duration,
 };
 use tokio::{
     net::{TcpListener, lookup_host},
@@ -31,6 +32,8 @@ use tokio::{
 
 /// Events of links that may wait for the driver.
 const LINK_EVENTS_MAX: usize = 256;
+/// So many heartbeats at least go into a lease.
+const HEARTBEATS: u32 = 4;
 
 /// Starts the thread of a node, and returns once it listens.
 pub(crate) async fn start(plan: Plan) -> Result<Node, StartError> {
@@ -103,14 +106,15 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         gossip: plan.gossip.is_some(),
     };
     let names = known_names(&plan);
-    let shared = Shared::new(plan.name.clone(), address, plan.limits.clone(), offers, names);
+    let clock = Clock::new();
+    let limits = plan.limits.clone();
+    let shared = Shared::new(plan.name.clone(), address, limits, offers, names, clock);
     plan.subscribed.events.iter().for_each(|mailbox| shared.events.adopt(mailbox));
     plan.subscribed.rumors.iter().for_each(|mailbox| shared.rumors.adopt(mailbox));
     let shared = Arc::new(shared);
     let (requests, incoming) = Requests::new(&shared.bell);
     let node = Node::new(Arc::clone(&shared), requests);
     let stops = Stops(Arc::clone(&shared));
-    let epoch = Instant::now();
     let config = config(&plan, life);
     let record = |path| Recording::begin(path, config.clone(), seed);
     let recording = plan.record.as_deref().map(record).transpose()?;
@@ -120,7 +124,8 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
     let driver = Driver {
         node: node::Node::new(config),
         rng: Rng::from_seed(seed),
-        epoch,
+        clock,
+        dial: Dial::new(clock),
         now: Time::ZERO,
         effects: Vec::new(),
         timers: Timers::new(),
@@ -130,7 +135,8 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         replies: Replies::default(),
         shared,
         phase: Phase::Running,
-        started: false,
+        installed: None,
+        lease: Time::ZERO,
         inputs: 0,
         turn: 0,
         alarm: Alarm::new(),
@@ -243,10 +249,19 @@ fn config(plan: &Plan, life: Life) -> node::Config {
     node::Config {
         name: plan.name.clone(),
         life,
-        detector: detector::Config { heartbeat: limits.heartbeat, suspect_min: limits.suspect_min },
+        detector: detector(plan),
         group: plan.group.as_ref().map(|group| group_config(plan, group, life)),
         gossip,
     }
+}
+
+/// A short lease needs heartbeats that are as frequent, and a suspicion that is as quick.
+fn detector(plan: &Plan) -> detector::Config {
+    let Limits { heartbeat, suspect_min, .. } = plan.limits;
+    let lease = plan.group.as_ref().map_or(Duration::MAX, |group| group.lease);
+    let sooner = heartbeat.min(lease / HEARTBEATS);
+    let share = sooner.as_secs_f64() / heartbeat.as_secs_f64();
+    detector::Config { heartbeat: sooner, suspect_min: suspect_min.mul_f64(share) }
 }
 
 fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig {
@@ -260,6 +275,15 @@ fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig
             next: group.next.clone(),
             trigger: group.trigger,
             mode: group.mode,
+            lease: group.lease,
+        },
+        change: change::Config {
+            name: plan.name.clone(),
+            life,
+            next: group.next.clone(),
+            grace: limits.grace,
+            patience: detector(plan).suspect_min,
+            repeat: limits.view_repeat,
         },
         lock: group.lock.then_some(tokenring::Config {
             me,

@@ -84,7 +84,7 @@ pub struct Frame {
 /// One message of one protocol.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Message {
-    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "message::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: ::core::option::Option<message::Kind>,
 }
 /// Nested message and enum types in `Message`.
@@ -101,7 +101,24 @@ pub mod message {
         Order(super::Order),
         #[prost(message, tag = "5")]
         Gossip(super::Gossip),
+        #[prost(message, tag = "6")]
+        Change(super::Change),
+        #[prost(message, tag = "7")]
+        Part(super::Part),
     }
+}
+/// A piece of an encoded Message that is too large to travel whole. The pieces follow one another
+/// on one link; if one is missing, the message is lost.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Part {
+    /// Which piece, from 0,
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// of how many.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub bytes: ::prost::bytes::Bytes,
 }
 /// A message without further content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -250,6 +267,9 @@ pub struct View {
     pub ring: ::prost::alloc::vec::Vec<u32>,
     #[prost(enumeration = "Mode", tag = "4")]
     pub mode: i32,
+    /// How long the word of a quorum lets a member grant locks, in nanoseconds.
+    #[prost(uint64, tag = "5")]
+    pub lease: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -261,16 +281,16 @@ pub struct Member {
     #[prost(uint64, tag = "3")]
     pub incarnation: u64,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Lock {
     #[prost(uint64, tag = "1")]
     pub view: u64,
-    #[prost(oneof = "lock::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "lock::Body", tags = "2, 3, 4, 5, 6, 7, 14")]
     pub body: ::core::option::Option<lock::Body>,
 }
 /// Nested message and enum types in `Lock`.
 pub mod lock {
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "2")]
         Pass(super::Pass),
@@ -284,20 +304,8 @@ pub mod lock {
         Try(super::LockRequest),
         #[prost(message, tag = "7")]
         Busy(super::LockAnswer),
-        #[prost(message, tag = "8")]
-        Leaving(super::Empty),
-        /// The number of the last pass.
-        #[prost(uint64, tag = "9")]
-        LeavingAck(u64),
-        #[prost(message, tag = "10")]
-        Left(super::LockLeft),
-        /// The position of the member.
-        #[prost(uint32, tag = "11")]
-        LeftAck(u32),
-        #[prost(message, tag = "12")]
-        Ask(super::LockAsk),
-        #[prost(message, tag = "13")]
-        Answer(super::LockKnown),
+        #[prost(message, tag = "14")]
+        Stamp(super::Stamp),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -319,6 +327,9 @@ pub struct Token {
     pub wanted: ::prost::alloc::vec::Vec<u64>,
     #[prost(uint64, repeated, tag = "4")]
     pub served: ::prost::alloc::vec::Vec<u64>,
+    /// It waits for the embargo of its holder.
+    #[prost(bool, tag = "5")]
+    pub fresh: bool,
 }
 /// The passes that have arrived over one link: all up to a number, and some beyond.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -327,14 +338,6 @@ pub struct Received {
     pub up_to: u64,
     #[prost(uint64, repeated, tag = "2")]
     pub also: ::prost::alloc::vec::Vec<u64>,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct LockLeft {
-    #[prost(uint32, tag = "1")]
-    pub member: u32,
-    /// Per position.
-    #[prost(message, repeated, tag = "2")]
-    pub received: ::prost::alloc::vec::Vec<Received>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockRequest {
@@ -354,32 +357,29 @@ pub struct LockAnswer {
     #[prost(uint64, tag = "2")]
     pub number: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct LockAsk {
-    #[prost(string, tag = "1")]
-    pub lock: ::prost::alloc::string::String,
+/// What the lease is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stamp {
+    /// Nanoseconds on the sender's clock.
+    #[prost(uint64, tag = "1")]
+    pub stamp: u64,
+    /// Nanoseconds on the receiver's clock; 0 if none has come in this view.
     #[prost(uint64, tag = "2")]
-    pub round: u64,
+    pub echo: u64,
+    /// Whether the sender needs the echo of this one at once.
+    #[prost(bool, tag = "3")]
+    pub answer: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct LockKnown {
-    #[prost(string, tag = "1")]
-    pub lock: ::prost::alloc::string::String,
-    #[prost(bool, tag = "2")]
-    pub known: bool,
-    #[prost(uint64, tag = "3")]
-    pub round: u64,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Order {
     #[prost(uint64, tag = "1")]
     pub view: u64,
-    #[prost(oneof = "order::Body", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "order::Body", tags = "2, 3, 4, 7, 8, 9, 10")]
     pub body: ::core::option::Option<order::Body>,
 }
 /// Nested message and enum types in `Order`.
 pub mod order {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "2")]
         Data(super::Data),
@@ -387,11 +387,15 @@ pub mod order {
         Clock(super::Clock),
         #[prost(message, tag = "4")]
         Want(super::OrderWant),
-        #[prost(message, tag = "5")]
-        Left(super::OrderLeft),
-        /// The position of the member.
-        #[prost(uint32, tag = "6")]
-        LeftAck(u32),
+        #[prost(message, tag = "7")]
+        Fetch(super::Fetch),
+        #[prost(message, tag = "8")]
+        Fetched(super::Fetched),
+        /// The first position that the sender lacks.
+        #[prost(uint64, tag = "9")]
+        Learn(u64),
+        #[prost(message, tag = "10")]
+        Lesson(super::Lesson),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -423,14 +427,247 @@ pub struct OrderWant {
     #[prost(uint64, tag = "2")]
     pub to: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct OrderLeft {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetch {
+    /// The position of the sender of what is asked for.
     #[prost(uint32, tag = "1")]
-    pub member: u32,
+    pub sender: u32,
     #[prost(uint64, tag = "2")]
-    pub last: u64,
-    #[prost(uint64, repeated, tag = "3")]
+    pub from: u64,
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetched {
+    /// The position of its sender.
+    #[prost(uint32, tag = "1")]
+    pub sender: u32,
+    #[prost(message, optional, tag = "2")]
+    pub data: ::core::option::Option<Data>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Lesson {
+    /// Without gaps, oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub deliveries: ::prost::alloc::vec::Vec<Delivery>,
+    /// The last position that the sender has delivered.
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    /// The position that was asked for.
+    #[prost(uint64, tag = "3")]
+    pub from: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Delivery {
+    #[prost(uint64, tag = "1")]
+    pub position: u64,
+    #[prost(uint64, tag = "2")]
+    pub time: u64,
+    #[prost(fixed64, tag = "3")]
+    pub sender: u64,
+    #[prost(uint64, tag = "4")]
+    pub incarnation: u64,
+    #[prost(uint64, tag = "5")]
+    pub sequence: u64,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub payload: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Change {
+    /// Which group.
+    #[prost(fixed64, tag = "1")]
+    pub cluster: u64,
+    /// The view that ends, or that is installed.
+    #[prost(uint64, tag = "2")]
+    pub view: u64,
+    #[prost(oneof = "change::Body", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub body: ::core::option::Option<change::Body>,
+}
+/// Nested message and enum types in `Change`.
+pub mod change {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "3")]
+        Beat(super::Beat),
+        #[prost(message, tag = "4")]
+        Prepare(super::Ballot),
+        #[prost(message, tag = "5")]
+        Promise(super::Promise),
+        /// The larger ballot that was promised.
+        #[prost(message, tag = "6")]
+        Refuse(super::Ballot),
+        #[prost(message, tag = "7")]
+        Accept(super::Proposal),
+        #[prost(message, tag = "8")]
+        Accepted(super::Ballot),
+        #[prost(message, tag = "9")]
+        Decided(super::Value),
+        #[prost(message, tag = "10")]
+        Ask(super::Empty),
+        #[prost(message, tag = "11")]
+        Join(super::Join),
+        #[prost(enumeration = "super::JoinRefusal", tag = "12")]
+        JoinRefused(i32),
+        #[prost(message, tag = "13")]
+        Leave(super::Empty),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Beat {
+    /// A bit per position.
+    #[prost(fixed64, tag = "1")]
+    pub hears: u64,
+    /// What the sender is wedged by, if it is.
+    #[prost(message, optional, tag = "2")]
+    pub wedged: ::core::option::Option<Ballot>,
+    /// The lives that ask to be taken in, as far as they are heard.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub joiners: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ballot {
+    #[prost(uint32, tag = "1")]
+    pub round: u32,
+    /// The position of the coordinator.
+    #[prost(uint32, tag = "2")]
+    pub by: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Promise {
+    #[prost(message, optional, tag = "1")]
+    pub ballot: ::core::option::Option<Ballot>,
+    /// What was accepted in the largest smaller ballot.
+    #[prost(message, optional, tag = "2")]
+    pub accepted: ::core::option::Option<Proposal>,
+    #[prost(message, optional, tag = "3")]
+    pub report: ::core::option::Option<Report>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Proposal {
+    #[prost(message, optional, tag = "1")]
+    pub ballot: ::core::option::Option<Ballot>,
+    #[prost(message, optional, tag = "2")]
+    pub value: ::core::option::Option<Value>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Join {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub life: ::prost::bytes::Bytes,
+    /// The member before which the newcomer stands on the ring, if it says so.
+    #[prost(string, optional, tag = "3")]
+    pub next: ::core::option::Option<::prost::alloc::string::String>,
+    /// The members that it hears.
+    #[prost(fixed64, repeated, tag = "4")]
+    pub hears: ::prost::alloc::vec::Vec<u64>,
+}
+/// What is decided about the end of a view.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Value {
+    #[prost(message, optional, tag = "1")]
+    pub view: ::core::option::Option<View>,
+    #[prost(message, optional, tag = "2")]
+    pub order: ::core::option::Option<Cut>,
+    #[prost(message, optional, tag = "3")]
+    pub lock: ::core::option::Option<Placement>,
+    /// Messages may be missing from the order.
+    #[prost(bool, tag = "4")]
+    pub loss: bool,
+}
+/// What a wedged member knows.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Report {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub life: ::core::option::Option<::prost::bytes::Bytes>,
+    #[prost(bool, tag = "2")]
+    pub leaves: bool,
+    #[prost(message, optional, tag = "3")]
+    pub order: ::core::option::Option<OrderReport>,
+    #[prost(message, optional, tag = "4")]
+    pub lock: ::core::option::Option<LockReport>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OrderReport {
+    /// Per position.
+    #[prost(uint64, repeated, tag = "1")]
     pub received: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, tag = "2")]
+    pub clock: u64,
+}
+/// Where the order of a view ends and that of the next begins.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cut {
+    /// Per position of the view that ends.
+    #[prost(uint64, repeated, tag = "1")]
+    pub ends: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, repeated, tag = "2")]
+    pub stable: ::prost::alloc::vec::Vec<u64>,
+    /// Per position of the view that begins.
+    #[prost(uint64, repeated, tag = "3")]
+    pub begins: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, tag = "4")]
+    pub clock: u64,
+    #[prost(uint64, tag = "5")]
+    pub position: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LockReport {
+    #[prost(message, repeated, tag = "1")]
+    pub held: ::prost::alloc::vec::Vec<KnownToken>,
+    #[prost(message, repeated, tag = "2")]
+    pub sent: ::prost::alloc::vec::Vec<SentToken>,
+    /// Per position.
+    #[prost(message, repeated, tag = "3")]
+    pub received: ::prost::alloc::vec::Vec<Received>,
+    /// Names of locks.
+    #[prost(string, repeated, tag = "4")]
+    pub home: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub guards: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KnownToken {
+    #[prost(string, tag = "1")]
+    pub lock: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    #[prost(uint64, tag = "3")]
+    pub hops: u64,
+    #[prost(bool, tag = "4")]
+    pub fresh: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SentToken {
+    /// The position of the receiver.
+    #[prost(uint32, tag = "1")]
+    pub to: u32,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(message, optional, tag = "3")]
+    pub token: ::core::option::Option<KnownToken>,
+}
+/// Where the tokens are at the beginning of a view.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Placement {
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<PlacedToken>,
+    #[prost(bool, tag = "2")]
+    pub lost: bool,
+    #[prost(bool, tag = "3")]
+    pub unknown_fresh: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlacedToken {
+    #[prost(string, tag = "1")]
+    pub lock: ::prost::alloc::string::String,
+    /// A position of the view that begins.
+    #[prost(uint32, tag = "2")]
+    pub at: u32,
+    #[prost(uint64, tag = "3")]
+    pub hops: u64,
+    #[prost(bool, tag = "4")]
+    pub fresh: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Gossip {
@@ -557,6 +794,35 @@ impl Mode {
         match value {
             "REST" => Some(Self::Rest),
             "CIRCULATE" => Some(Self::Circulate),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JoinRefusal {
+    Unknown = 0,
+    NameTaken = 1,
+    Full = 2,
+}
+impl JoinRefusal {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "JOIN_REFUSAL_UNKNOWN",
+            Self::NameTaken => "NAME_TAKEN",
+            Self::Full => "FULL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "JOIN_REFUSAL_UNKNOWN" => Some(Self::Unknown),
+            "NAME_TAKEN" => Some(Self::NameTaken),
+            "FULL" => Some(Self::Full),
             _ => None,
         }
     }

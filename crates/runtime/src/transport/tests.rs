@@ -126,10 +126,10 @@ async fn garbage_closes_only_its_own_link() {
     let node = node("node", &[&good]).await;
     sees(&node, "good", PeerState::Up).await;
     let mut events = node.events();
-    let position = Bytes::from_static(&[0x22, 2, 0x30, 64]);
+    let position = Bytes::from_static(&[0x22, 4, 0x3a, 2, 0x08, 64]);
     let garbage = [
         vec![Bytes::from_static(b"\xff\xff\xff")],
-        // An order's acknowledgement from position 64.
+        // It asks for messages of a sender at position 64.
         vec![heartbeat(), position],
         vec![Bytes::from(vec![0; MESSAGE_BYTES_MAX + 1])],
         vec![Bytes::from(vec![0; MESSAGE_BYTES_MAX]); 3],

@@ -1,7 +1,10 @@
 //! Bytes to messages, and nothing that is not one.
 
-use super::{Hello, MESSAGE_BYTES_MAX, Welcome, WireError, quick, v1};
+mod change;
+
+use super::{Hello, LEASE_MAX, MESSAGE_BYTES_MAX, Part, Welcome, WireError, quick, v1};
 use bytes::{Bytes, BytesMut};
+use change::to_change;
 use prost::Message as _;
 use roundelay_core::{
     Life, Member, Name, NodeId, View, detector, founding, gossip, multicast,
@@ -9,6 +12,7 @@ use roundelay_core::{
     tokenring::{self, LockName, Mode},
     view::MEMBERS_MAX,
 };
+use std::time::Duration;
 
 /// Longest address in a Hello, in bytes: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 262;
@@ -26,14 +30,35 @@ type Checked<T> = Result<T, WireError>;
 /// None is a kind of message that this version does not know: it is skipped.
 type Known<T> = Result<Option<T>, WireError>;
 
-/// The message in these bytes, or none if a newer version has said something unknown.
-pub(crate) fn decode(bytes: Bytes, packing: &mut Packing) -> Known<Message> {
+/// What bytes of a frame say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    /// A message.
+    Message(Message),
+    /// A piece of one.
+    Part(Part),
+    /// Something that only a newer version understands.
+    Unknown,
+}
+
+/// What these bytes of a frame say.
+pub(crate) fn decode(bytes: Bytes, packing: &mut Packing) -> Checked<Decoded> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(WireError::TooLarge(bytes.len()));
     }
     if let Some(message) = quick::decode(&bytes, packing) {
-        return Ok(Some(message));
+        return Ok(Decoded::Message(message));
     }
+    let message = v1::Message::decode(bytes)?;
+    if let Some(v1::message::Kind::Part(part)) = message.kind {
+        return Ok(Decoded::Part(part.try_into()?));
+    }
+    let message = from_generated(message, packing)?;
+    Ok(message.map_or(Decoded::Unknown, Decoded::Message))
+}
+
+/// The message that has come in parts, or none if a newer version has said something unknown.
+pub(crate) fn decode_whole(bytes: Bytes, packing: &mut Packing) -> Known<Message> {
     from_generated(v1::Message::decode(bytes)?, packing)
 }
 
@@ -43,9 +68,12 @@ pub(super) fn from_generated(message: v1::Message, packing: &mut Packing) -> Kno
     Ok(match kind {
         Kind::Detector(message) => to_detector(message).map(Message::Detector),
         Kind::Founding(message) => to_founding(message)?.map(Message::Founding),
+        Kind::Change(message) => to_change(message)?.map(Message::Change),
         Kind::Lock(message) => to_lock(message)?.map(Message::Lock),
         Kind::Order(message) => to_order(message, packing)?.map(Message::Order),
         Kind::Gossip(message) => to_gossip(message, packing)?.map(Message::Gossip),
+        // There are no parts of parts.
+        Kind::Part(_) => return Err(WireError::Field("part")),
     })
 }
 
@@ -217,7 +245,10 @@ fn to_view(view: v1::View) -> Known<View> {
         v1::Mode::Rest => Mode::Rest,
         v1::Mode::Circulate => Mode::Circulate,
     };
-    Ok(Some(View { number: view.number, members: members.into(), ring: ring.into(), mode }))
+    let lease = Duration::from_nanos(view.lease);
+    check(!lease.is_zero() && lease <= LEASE_MAX, "lease")?;
+    let (members, ring) = (members.into(), ring.into());
+    Ok(Some(View { number: view.number, members, ring, mode, lease }))
 }
 
 fn to_member(member: &v1::Member) -> Checked<Member> {
@@ -255,20 +286,7 @@ fn to_lock(message: v1::Lock) -> Known<tokenring::Message> {
         Body::Busy(answer) => {
             Core::Busy { lock: to_lock_name(&answer.lock)?, number: answer.number }
         }
-        Body::Leaving(_) => Core::Leaving,
-        Body::LeavingAck(last_pass) => Core::LeavingAck { last_pass },
-        Body::Ask(ask) => Core::Ask { lock: to_lock_name(&ask.lock)?, round: ask.round },
-        Body::Answer(answer) => {
-            let v1::LockKnown { lock, known, round } = answer;
-            Core::Answer { lock: to_lock_name(&lock)?, round, known }
-        }
-        Body::Left(left) => {
-            check(left.received.len() <= MEMBERS_MAX, "vector")?;
-            let received = left.received.into_iter().map(to_received);
-            let received = received.collect::<Checked<_>>()?;
-            Core::Left { member: to_position(left.member)?, received }
-        }
-        Body::LeftAck(member) => Core::LeftAck { member: to_position(member)? },
+        Body::Stamp(v1::Stamp { stamp, echo, answer }) => Core::Stamp { stamp, echo, answer },
     };
     Ok(Some(tokenring::Message { view: message.view, body }))
 }
@@ -288,6 +306,7 @@ fn to_token(token: v1::Token) -> Checked<tokenring::Token> {
         hops: token.hops,
         wanted: to_vector(token.wanted)?,
         served: to_vector(token.served)?,
+        fresh: token.fresh,
     })
 }
 
@@ -319,14 +338,44 @@ fn to_order(message: v1::Order, packing: &mut Packing) -> Known<multicast::Messa
         },
         // A range may be empty: that asks for the clock alone.
         Body::Want(want) => Core::Want { from: want.from, to: want.to },
-        Body::Left(left) => Core::Left {
-            member: to_position(left.member)?,
-            last: left.last,
-            received: to_vector(left.received)?,
-        },
-        Body::LeftAck(member) => Core::LeftAck { member: to_position(member)? },
+        Body::Fetch(v1::Fetch { sender, from, to }) => {
+            Core::Fetch { sender: to_position(sender)?, from, to }
+        }
+        Body::Fetched(fetched) => {
+            let data = required(fetched.data, "message")?;
+            check(data.index < data.count, "piece")?;
+            Core::Fetched {
+                sender: to_position(fetched.sender)?,
+                sequence: data.sequence,
+                time: data.time,
+                index: data.index,
+                count: data.count,
+                payload: packing.pack(&data.payload, &data.payload),
+            }
+        }
+        Body::Learn(from) => Core::Learn { from },
+        Body::Lesson(lesson) => {
+            let deliveries = lesson.deliveries.into_iter().map(|d| to_delivery(d, packing));
+            let deliveries: Vec<_> = deliveries.collect();
+            let follows = |pair: &[multicast::Delivery]| {
+                pair[0].position.checked_add(1) == Some(pair[1].position)
+            };
+            check(deliveries.windows(2).all(follows), "lesson")?;
+            Core::Lesson { from: lesson.from, deliveries, position: lesson.position }
+        }
     };
     Ok(Some(multicast::Message { view: message.view, body }))
+}
+
+fn to_delivery(delivery: v1::Delivery, packing: &mut Packing) -> multicast::Delivery {
+    multicast::Delivery {
+        position: delivery.position,
+        time: delivery.time,
+        sender: NodeId::from_raw(delivery.sender),
+        incarnation: delivery.incarnation,
+        sequence: delivery.sequence,
+        payload: packing.pack(&delivery.payload, &delivery.payload),
+    }
 }
 
 fn to_gossip(message: v1::Gossip, packing: &mut Packing) -> Known<gossip::Message> {

@@ -1,7 +1,10 @@
 //! Messages to bytes.
 
+mod change;
+
 use super::{Hello, VERSION, Welcome, quick, v1};
 use bytes::{Bytes, BytesMut};
+use change::from_change;
 use roundelay_core::{
     Life, View, detector, founding, gossip, multicast,
     node::Message,
@@ -23,6 +26,7 @@ pub(super) fn from_message(message: &Message) -> v1::Message {
     let kind = match message {
         Message::Detector(message) => Kind::Detector(from_detector(*message)),
         Message::Founding(message) => Kind::Founding(from_founding(message)),
+        Message::Change(message) => Kind::Change(from_change(message)),
         Message::Lock(message) => Kind::Lock(from_lock(message)),
         Message::Order(message) => Kind::Order(from_order(message)),
         Message::Gossip(message) => Kind::Gossip(from_gossip(message)),
@@ -128,6 +132,7 @@ fn from_view(view: &View) -> v1::View {
         members: members.collect(),
         ring: view.ring.iter().map(|p| u32::from(*p)).collect(),
         mode: mode.into(),
+        lease: u64::try_from(view.lease.as_nanos()).unwrap_or(u64::MAX),
     }
 }
 
@@ -143,6 +148,7 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
                 hops: token.hops,
                 wanted: token.wanted.clone(),
                 served: token.served.clone(),
+                fresh: token.fresh,
             }),
         }),
         Core::PassAck(received) => Body::PassAck(from_received(received)),
@@ -158,19 +164,9 @@ fn from_lock(message: &tokenring::Message) -> v1::Lock {
         Core::Busy { lock, number } => {
             Body::Busy(v1::LockAnswer { lock: lock.to_string(), number: *number })
         }
-        Core::Leaving => Body::Leaving(v1::Empty {}),
-        Core::LeavingAck { last_pass } => Body::LeavingAck(*last_pass),
-        Core::Ask { lock, round } => {
-            Body::Ask(v1::LockAsk { lock: lock.to_string(), round: *round })
+        Core::Stamp { stamp, echo, answer } => {
+            Body::Stamp(v1::Stamp { stamp: *stamp, echo: *echo, answer: *answer })
         }
-        Core::Answer { lock, round, known } => {
-            Body::Answer(v1::LockKnown { lock: lock.to_string(), known: *known, round: *round })
-        }
-        Core::Left { member, received } => Body::Left(v1::LockLeft {
-            member: u32::from(*member),
-            received: received.iter().map(from_received).collect(),
-        }),
-        Core::LeftAck { member } => Body::LeftAck(u32::from(*member)),
     };
     v1::Lock { view: message.view, body: Some(body) }
 }
@@ -197,25 +193,43 @@ fn from_order(message: &multicast::Message) -> v1::Order {
     use multicast::Body as Core;
     use v1::order::Body;
     let body = match &message.body {
-        Core::Data { sequence, time, index, count, payload } => Body::Data(v1::Data {
-            sequence: *sequence,
-            time: *time,
-            index: *index,
-            count: *count,
-            payload: payload.clone(),
-        }),
+        Core::Data { sequence, time, index, count, payload } => {
+            Body::Data(from_data(*sequence, *time, (*index, *count), payload))
+        }
         Core::Clock { time, after, received } => {
             Body::Clock(v1::Clock { time: *time, after: *after, received: received.clone() })
         }
         Core::Want { from, to } => Body::Want(v1::OrderWant { from: *from, to: *to }),
-        Core::Left { member, last, received } => Body::Left(v1::OrderLeft {
-            member: u32::from(*member),
-            last: *last,
-            received: received.clone(),
+        Core::Fetch { sender, from, to } => {
+            Body::Fetch(v1::Fetch { sender: u32::from(*sender), from: *from, to: *to })
+        }
+        Core::Fetched { sender, sequence, time, index, count, payload } => {
+            let data = Some(from_data(*sequence, *time, (*index, *count), payload));
+            Body::Fetched(v1::Fetched { sender: u32::from(*sender), data })
+        }
+        Core::Learn { from } => Body::Learn(*from),
+        Core::Lesson { from, deliveries, position } => Body::Lesson(v1::Lesson {
+            from: *from,
+            deliveries: deliveries.iter().map(from_delivery).collect(),
+            position: *position,
         }),
-        Core::LeftAck { member } => Body::LeftAck(u32::from(*member)),
     };
     v1::Order { view: message.view, body: Some(body) }
+}
+
+fn from_data(sequence: u64, time: u64, (index, count): (u32, u32), payload: &Bytes) -> v1::Data {
+    v1::Data { sequence, time, index, count, payload: payload.clone() }
+}
+
+fn from_delivery(delivery: &multicast::Delivery) -> v1::Delivery {
+    v1::Delivery {
+        position: delivery.position,
+        time: delivery.time,
+        sender: delivery.sender.raw(),
+        incarnation: delivery.incarnation,
+        sequence: delivery.sequence,
+        payload: delivery.payload.clone(),
+    }
 }
 
 fn from_gossip(message: &gossip::Message) -> v1::Gossip {

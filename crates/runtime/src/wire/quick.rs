@@ -111,11 +111,12 @@ fn pass(bytes: &[u8], packing: &mut Packing) -> Option<tokenring::Body> {
     let mut inner = Fields { rest: fields.last(3)? };
     let (sequence, hops) = (inner.number(1)?, inner.number(2)?);
     let (wanted, served) = (inner.packed(3)?, inner.packed(4)?);
+    let fresh = inner.flag(5)?;
     if !inner.rest.is_empty() || wanted.len() != served.len() {
         return None;
     }
     let lock = packing.lock_name(std::str::from_utf8(lock).ok()?).ok()?;
-    let token = Token { sequence, hops, wanted, served };
+    let token = Token { sequence, hops, wanted, served, fresh };
     Some(tokenring::Body::Pass { number, lock, token })
 }
 
@@ -192,12 +193,14 @@ impl Header {
 
     fn pass(&mut self, message: &tokenring::Message) -> Option<&'static [u8]> {
         let tokenring::Body::Pass { number, lock, token } = &message.body else { return None };
-        let Token { sequence, hops, wanted, served } = token;
+        let Token { sequence, hops, wanted, served, fresh } = token;
         if wanted.len().max(served.len()) > TOKEN_MEMBERS_MAX {
             return None;
         }
         let fields = [*sequence, *hops];
-        let inner = numbers_len(&fields) + packed_len(wanted) + packed_len(served);
+        let fresh = u64::from(*fresh);
+        let inner =
+            numbers_len(&fields) + packed_len(wanted) + packed_len(served) + number_len(fresh);
         // The token is there even if nothing in it is.
         let token = 1 + varint_len(inner as u64) + inner;
         let pass = number_len(*number) + bytes_len(lock.as_str().len()) + token;
@@ -209,6 +212,7 @@ impl Header {
         self.numbers(&fields);
         self.packed(3, wanted);
         self.packed(4, served);
+        self.number(5, fresh);
         Some(&[])
     }
 
@@ -323,6 +327,15 @@ impl<'a> Fields<'a> {
             return self.varint();
         }
         Some(0)
+    }
+
+    /// Whether something is so; not if it is left out.
+    fn flag(&mut self, number: u32) -> Option<bool> {
+        match self.number(number)? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
     }
 
     fn fixed64(&mut self, number: u32) -> Option<u64> {

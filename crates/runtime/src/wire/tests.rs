@@ -1,5 +1,7 @@
 //! Whatever the core says comes through unchanged, and whatever else comes does no harm.
 
+mod change;
+
 use super::{
     decode::{decode_hello, decode_welcome},
     encode::{encode_hello, encode_welcome},
@@ -20,6 +22,7 @@ use roundelay_core::{
     tokenring::{self, LockName, Mode},
     view::MEMBERS_MAX,
 };
+use std::time::Duration;
 
 /// Runs `test` for `cases` values that are the same in every run.
 fn check<S: Strategy>(
@@ -33,7 +36,10 @@ fn check<S: Strategy>(
 }
 
 fn decode(bytes: Bytes) -> Result<Option<Message>, WireError> {
-    super::decode(bytes, &mut Packing::default())
+    Ok(match super::decode(bytes, &mut Packing::default())? {
+        Decoded::Message(message) => Some(message),
+        Decoded::Part(_) | Decoded::Unknown => None,
+    })
 }
 
 /// The only message of a frame.
@@ -150,6 +156,7 @@ fn what_only_a_newer_version_knows_is_skipped() {
     for kind in [
         v1::message::Kind::Detector(v1::Detector { body: None }),
         v1::message::Kind::Founding(v1::Founding { body: None }),
+        v1::message::Kind::Change(v1::Change { cluster: 1, view: 1, body: None }),
         v1::message::Kind::Lock(v1::Lock { view: 1, body: None }),
         v1::message::Kind::Order(v1::Order { view: 1, body: None }),
         v1::message::Kind::Gossip(v1::Gossip { body: None }),
@@ -175,10 +182,18 @@ fn impossible_fields_are_errors() {
     let pass = |lock: String, wanted, served| v1::Pass {
         number: 1,
         lock,
-        token: Some(v1::Token { sequence: 1, hops: 0, wanted, served }),
+        token: Some(v1::Token { sequence: 1, hops: 0, wanted, served, fresh: false }),
     };
     let clock = v1::Clock { time: 1, after: 0, received: vec![0; MEMBERS_MAX + 1] };
     let piece = v1::Data { sequence: 1, time: 1, index: 3, count: 3, payload: Bytes::new() };
+    let fetched = |index, count| {
+        let data = v1::Data { sequence: 1, time: 1, index, count, payload: Bytes::new() };
+        v1::Fetched { sender: 1, data: Some(data) }
+    };
+    let lesson = |positions: &[u64]| {
+        let delivery = |position: &u64| v1::Delivery { position: *position, ..Default::default() };
+        v1::Lesson { deliveries: positions.iter().map(delivery).collect(), ..Default::default() }
+    };
     let record = |name: &str| v1::Rumor {
         origin: origin("p1"),
         sequence: 0,
@@ -188,8 +203,11 @@ fn impossible_fields_are_errors() {
     for (kind, field) in [
         (order(v1::order::Body::Clock(clock)), "vector"),
         (order(v1::order::Body::Data(piece)), "piece"),
-        (order(v1::order::Body::LeftAck(64)), "position"),
-        (lock(v1::lock::Body::LeftAck(u32::MAX)), "position"),
+        (order(v1::order::Body::Fetch(v1::Fetch { sender: 64, from: 1, to: 2 })), "position"),
+        (order(v1::order::Body::Fetched(fetched(3, 3))), "piece"),
+        (order(v1::order::Body::Fetched(v1::Fetched { sender: 1, data: None })), "message"),
+        (order(v1::order::Body::Lesson(lesson(&[4, 6]))), "lesson"),
+        (order(v1::order::Body::Lesson(lesson(&[u64::MAX, 0]))), "lesson"),
         (lock(v1::lock::Body::Pass(pass("l".into(), vec![1], vec![]))), "token"),
         (lock(v1::lock::Body::Pass(pass("l".into(), vec![1; 65], vec![1; 65]))), "vector"),
         (lock(v1::lock::Body::Pass(pass(String::new(), vec![1], vec![1]))), "lock name"),
@@ -217,7 +235,7 @@ fn impossible_fields_are_errors() {
 #[test]
 fn impossible_views_are_errors() {
     type Change = fn(&mut v1::View);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 10] = [
         (|view| view.number = 0, "view number"),
         (|view| view.members.clear(), "number of members"),
         (|view| view.members[1] = view.members[0].clone(), "list of members"),
@@ -225,21 +243,14 @@ fn impossible_views_are_errors() {
         (|view| view.ring = vec![0, 1, 1], "ring"),
         (|view| view.ring = vec![0, 1, 3], "ring"),
         (|view| view.ring = vec![0, 1], "ring"),
+        (|view| view.lease = 0, "lease"),
+        (|view| view.lease = u64::MAX, "lease"),
         (|view| view.members[2].life = Bytes::from_static(&[0; 15]), "life"),
     ];
     let announce = |view, founder| {
         let announce = v1::Announce { run: 1, nonce: 0, view: Some(view), founder };
         let body = Some(v1::founding::Body::Announce(announce));
         decode_kind(v1::message::Kind::Founding(v1::Founding { body }))
-    };
-    let sound = || {
-        let member = |name: &str| v1::Member {
-            name: name.into(),
-            life: Bytes::from_static(&[0; 16]),
-            incarnation: 1,
-        };
-        let members = vec![member("p1"), member("p2"), member("p3")];
-        v1::View { number: 1, members, ring: vec![0, 2, 1], mode: 0 }
     };
     assert!(announce(sound(), 2).unwrap().is_some());
     for (change, field) in changes {
@@ -258,6 +269,100 @@ fn a_message_has_a_limit() {
     assert_eq!(decode(vec![0; size].into()), Err(WireError::TooLarge(size)));
 }
 
+/// A view that is one.
+fn sound() -> v1::View {
+    let member = |name: &str| v1::Member {
+        name: name.into(),
+        life: Bytes::from_static(&[0; 16]),
+        incarnation: 1,
+    };
+    let members = vec![member("p1"), member("p2"), member("p3")];
+    v1::View { number: 1, members, ring: vec![0, 2, 1], mode: 0, lease: 1_000_000_000 }
+}
+
+/// A lesson that is larger than what travels whole.
+fn long_lesson() -> (Message, Bytes) {
+    let delivery = |position| multicast::Delivery {
+        position,
+        time: position,
+        sender: NodeId::from_raw(7),
+        incarnation: 1,
+        sequence: position,
+        payload: vec![position as u8; 1 << 20].into(),
+    };
+    let body = multicast::Body::Lesson {
+        from: 1,
+        deliveries: (1..=5).map(delivery).collect(),
+        position: 9,
+    };
+    let message = Message::Order(multicast::Message { view: 0, body });
+    let whole = encode(&message);
+    assert!(whole.len() > MESSAGE_BYTES_MAX);
+    (message, whole)
+}
+
+/// The pieces of an encoded message, as they arrive.
+fn pieces(whole: &Bytes) -> Vec<Part> {
+    let mut frame = BytesMut::from(&b"before"[..]);
+    let ranges = cut(whole, &mut frame);
+    assert_eq!(ranges.last().unwrap().end, frame.len());
+    let frame = frame.freeze();
+    let piece = |range: std::ops::Range<usize>| {
+        let bytes = messages(frame.slice(range)).next().unwrap().unwrap();
+        assert!(bytes.len() < 64 << 10);
+        match super::decode(bytes, &mut Packing::default()) {
+            Ok(Decoded::Part(part)) => part,
+            other => panic!("no part: {other:?}"),
+        }
+    };
+    ranges.into_iter().map(piece).collect()
+}
+
+#[test]
+fn a_large_message_travels_in_parts() {
+    let (message, whole) = long_lesson();
+    let pieces = pieces(&whole);
+    let mut parts = Parts::default();
+    // One after the other, and again after one that was not finished.
+    let twice = pieces[..9].iter().chain(&pieces);
+    let arrived: Vec<Bytes> = twice.filter_map(|piece| parts.add(piece.clone())).collect();
+    assert_eq!(arrived, [whole]);
+    let decoded = decode_whole(arrived[0].clone(), &mut Packing::default());
+    assert_eq!(decoded, Ok(Some(message)));
+}
+
+#[test]
+fn a_message_with_a_part_missing_is_none() {
+    let (_, whole) = long_lesson();
+    let pieces = pieces(&whole);
+    for lost in [0, 1, pieces.len() / 2, pieces.len() - 1] {
+        let mut parts = Parts::default();
+        let others = pieces.iter().enumerate().filter(|(index, _)| *index != lost);
+        assert!(others.map(|(_, piece)| parts.add(piece.clone())).all(|whole| whole.is_none()));
+        // What comes next comes through.
+        assert_eq!(pieces.iter().find_map(|piece| parts.add(piece.clone())), Some(whole.clone()));
+    }
+}
+
+#[test]
+fn impossible_parts_are_errors() {
+    let part = |index, count, size| {
+        let part = v1::Part { index, count, bytes: vec![0; size].into() };
+        decode_kind(v1::message::Kind::Part(part))
+    };
+    assert_eq!(part(0, 1, 1), Ok(None));
+    for (index, count, size) in [(1, 1, 1), (0, 0, 1), (0, u32::MAX, 1), (0, 2, 100_000)] {
+        assert_eq!(part(index, count, size), Err(WireError::Field("part")));
+    }
+    // No parts of parts.
+    let inner = v1::Part { index: 0, count: 1, bytes: Bytes::new() };
+    let inner = v1::Message { kind: Some(v1::message::Kind::Part(inner)) }.encode_to_vec();
+    let nested = decode_whole(inner.into(), &mut Packing::default());
+    assert_eq!(nested, Err(WireError::Field("part")));
+    // 64 MiB and no more.
+    assert!(cut(&vec![0; 65 << 20].into(), &mut BytesMut::new()).is_empty());
+}
+
 fn decode_kind(kind: v1::message::Kind) -> Result<Option<Message>, WireError> {
     decode(v1::Message { kind: Some(kind) }.encode_to_vec().into())
 }
@@ -269,6 +374,7 @@ fn message() -> impl Strategy<Value = Message> {
         select(&[detector::Message::Heartbeat, detector::Message::Goodbye])
             .prop_map(Message::Detector),
         founding().prop_map(Message::Founding),
+        change::change().prop_map(Message::Change),
         (any::<u64>(), lock())
             .prop_map(|(view, body)| Message::Lock(tokenring::Message { view, body })),
         (any::<u64>(), order())
@@ -343,15 +449,16 @@ fn view() -> impl Strategy<Value = View> {
     };
     let parts = (1..=MEMBERS_MAX).prop_flat_map(move |size| {
         let lives = vec((life(), any::<u64>()), size);
-        (1..u64::MAX, lives, ring(size), any::<bool>())
+        (1..u64::MAX, lives, ring(size), any::<bool>(), 1..=LEASE_MAX.as_nanos() as u64)
     });
-    parts.prop_map(|(number, lives, ring, circulate)| {
+    parts.prop_map(|(number, lives, ring, circulate, lease)| {
         let members = lives.into_iter().enumerate().map(|(n, (life, incarnation))| {
             let name = Name::new(&format!("p{n}")).unwrap();
             Member { id: name.id(), name, life, incarnation }
         });
         let mode = if circulate { Mode::Circulate } else { Mode::Rest };
-        View { number, members: members.collect(), ring: ring.into(), mode }
+        let lease = Duration::from_nanos(lease);
+        View { number, members: members.collect(), ring: ring.into(), mode, lease }
     })
 }
 
@@ -365,13 +472,18 @@ fn received() -> impl Strategy<Value = tokenring::Received> {
     })
 }
 
+fn lock_name() -> impl Strategy<Value = LockName> {
+    "[ -~]{1,40}".prop_map(|lock| LockName::new(&lock).unwrap())
+}
+
 fn lock() -> impl Strategy<Value = tokenring::Body> {
     use tokenring::{Body, Token};
-    let lock = || "[ -~]{1,40}".prop_map(|lock| LockName::new(&lock).unwrap());
-    let token = (any::<u64>(), any::<u64>(), vec(any::<(u64, u64)>(), 0..MEMBERS_MAX)).prop_map(
-        |(sequence, hops, vectors)| {
+    let lock = lock_name;
+    let vectors = vec(any::<(u64, u64)>(), 0..MEMBERS_MAX);
+    let token = (any::<u64>(), any::<u64>(), vectors, any::<bool>()).prop_map(
+        |(sequence, hops, vectors, fresh)| {
             let (wanted, served) = vectors.into_iter().unzip();
-            Token { sequence, hops, wanted, served }
+            Token { sequence, hops, wanted, served, fresh }
         },
     );
     let request = || (lock(), position(), any::<u64>(), any::<u16>());
@@ -390,28 +502,26 @@ fn lock() -> impl Strategy<Value = tokenring::Body> {
             Body::Try { lock, requester, number, hops }
         }),
         (lock(), any::<u64>()).prop_map(|(lock, number)| Body::Busy { lock, number }),
-        (lock(), any::<u64>()).prop_map(|(lock, round)| Body::Ask { lock, round }),
-        (lock(), any::<u64>(), any::<bool>()).prop_map(|(lock, round, known)| Body::Answer {
-            lock,
-            round,
-            known
+        (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(stamp, echo, answer)| Body::Stamp {
+            stamp,
+            echo,
+            answer
         }),
-        Just(Body::Leaving),
-        any::<u64>().prop_map(|last_pass| Body::LeavingAck { last_pass }),
-        (position(), vec(received(), 0..9))
-            .prop_map(|(member, received)| Body::Left { member, received }),
-        position().prop_map(|member| Body::LeftAck { member }),
     ]
 }
 
 fn order() -> impl Strategy<Value = multicast::Body> {
     use multicast::Body;
     let vector = || vec(any::<u64>(), 0..MEMBERS_MAX);
+    let piece = || {
+        any::<(u32, u32)>().prop_map(|(one, other)| {
+            let count = one.max(other).max(1);
+            (one.min(other).min(count - 1), count)
+        })
+    };
     prop_oneof![
-        (any::<u64>(), any::<u64>(), any::<(u32, u32)>(), payload()).prop_map(
-            |(sequence, time, (one, other), payload)| {
-                let (index, count) = (one.min(other), one.max(other).max(1));
-                let index = index.min(count - 1);
+        (any::<u64>(), any::<u64>(), piece(), payload()).prop_map(
+            |(sequence, time, (index, count), payload)| {
                 Body::Data { sequence, time, index, count, payload }
             }
         ),
@@ -421,12 +531,27 @@ fn order() -> impl Strategy<Value = multicast::Body> {
             received
         }),
         any::<(u64, u64)>().prop_map(|(from, to)| Body::Want { from, to }),
-        (position(), any::<u64>(), vector()).prop_map(|(member, last, received)| Body::Left {
-            member,
-            last,
-            received
+        (position(), any::<(u64, u64)>()).prop_map(|(sender, (from, to))| Body::Fetch {
+            sender,
+            from,
+            to
         }),
-        position().prop_map(|member| Body::LeftAck { member }),
+        (position(), any::<(u64, u64)>(), piece(), payload()).prop_map(
+            |(sender, (sequence, time), (index, count), payload)| {
+                Body::Fetched { sender, sequence, time, index, count, payload }
+            }
+        ),
+        any::<u64>().prop_map(|from| Body::Learn { from }),
+        (0..u64::MAX - 20, vec((any::<[u64; 4]>(), payload()), 0..9), any::<(u64, u64)>())
+            .prop_map(|(first, deliveries, (from, position))| {
+                let delivery = |(position, (numbers, payload)): (u64, ([u64; 4], Bytes))| {
+                    let [time, sender, incarnation, sequence] = numbers;
+                    let sender = NodeId::from_raw(sender);
+                    multicast::Delivery { position, time, sender, incarnation, sequence, payload }
+                };
+                let deliveries = (first..).zip(deliveries).map(delivery).collect();
+                Body::Lesson { from, deliveries, position }
+            }),
     ]
 }
 
