@@ -5,12 +5,13 @@ use crate::{
     scenario::Scenario,
 };
 use roundelay_core::{
-    founding,
+    change, founding,
     gossip::{self, Origin},
-    id::{NodeId, mix64},
+    id::mix64,
     multicast, node,
     protocol::{Effect, Input},
     tokenring::{self, LockName, Mode},
+    view::View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,18 +19,23 @@ use std::collections::{BTreeMap, BTreeSet};
 /// still open.
 #[derive(Debug, Default)]
 pub struct Goals {
-    installed: BTreeSet<NodeId>,
+    /// The view of each life, and the newest that anybody has installed, or knows to be decided.
+    views: BTreeMap<Who, u64>,
+    newest: Option<View>,
+    /// The last position before each view.
+    bases: BTreeMap<u64, u64>,
     /// Starts that were asked for and not answered.
-    starting: BTreeMap<NodeId, u32>,
-    waiting: BTreeMap<(NodeId, u64), LockName>,
-    held: BTreeMap<(NodeId, u64), LockName>,
-    unsent: BTreeSet<(NodeId, u64)>,
-    accepted: u64,
-    delivered: BTreeMap<NodeId, u64>,
+    starting: BTreeMap<Who, u32>,
+    waiting: BTreeMap<(Who, u64), LockName>,
+    held: BTreeMap<(Who, u64), LockName>,
+    unsent: BTreeSet<(Who, u64)>,
+    /// The last position of each life.
+    delivered: BTreeMap<Who, u64>,
     heard: BTreeMap<Who, BTreeMap<Origin, Heard>>,
     unpublished: BTreeSet<(Who, u64)>,
-    leaving: BTreeSet<NodeId>,
-    last_grant: Option<NodeId>,
+    leaving: BTreeSet<Who>,
+    left: BTreeSet<Who>,
+    last_grant: Option<Who>,
     counts: Counts,
 }
 
@@ -65,11 +71,12 @@ const fn goal(name: &'static str, source: &'static str) -> Goal {
 pub(crate) const EMPTIED: Goal = goal("buffers_emptied", "crates/core/src/protocol.rs, 6: bounded");
 const ANSWERED_START: Goal = goal("start_answered", "docs/protocols/token-ring.md, founding");
 const FOUNDED: Goal = goal("group_founded", "docs/protocols/token-ring.md, founding");
+const ONE_VIEW: Goal = goal("one_view", "crates/core/src/change.rs: liveness");
 const LEFT: Goal = goal("leave_done", "docs/protocols/token-ring.md, leaving");
 const GRANTED: Goal = goal("lock_granted", "docs/protocols/token-ring.md: bounded waiting");
 const RELEASED: Goal = goal("lock_released", "docs/protocols/token-ring.md: bounded waiting");
 const SENT: Goal = goal("send_answered", "docs/protocols/multicast.md: validity");
-const DELIVERED: Goal = goal("all_delivered", "docs/protocols/multicast.md: validity");
+const DELIVERED: Goal = goal("all_delivered", "docs/protocols/multicast.md: uniform agreement");
 const PUBLISHED: Goal = goal("publish_answered", "docs/protocols/gossip.md: everybody");
 const SPREAD: Goal = goal("rumors_spread", "docs/protocols/gossip.md: everybody");
 
@@ -94,8 +101,16 @@ pub struct Counts {
     pub leaves: u64,
     /// Starts that were refused.
     pub refused_starts: u64,
-    /// New lives of members that were turned away.
-    pub turned_away: u64,
+    /// Views that were installed after the first, over all members.
+    pub views: u64,
+    /// Lives that were taken into a group that went on.
+    pub joins: u64,
+    /// Guards that were lost.
+    pub lost: u64,
+    /// Tokens that were made anew.
+    pub regenerated: u64,
+    /// Groups that stand still, as they must: who decides is gone, with all it knew.
+    pub stuck: u64,
 }
 
 impl Counts {
@@ -110,7 +125,11 @@ impl Counts {
         self.rumors += other.rumors;
         self.leaves += other.leaves;
         self.refused_starts += other.refused_starts;
-        self.turned_away += other.turned_away;
+        self.views += other.views;
+        self.joins += other.joins;
+        self.lost += other.lost;
+        self.regenerated += other.regenerated;
+        self.stuck += other.stuck;
     }
 }
 
@@ -131,17 +150,30 @@ impl Goals {
     /// Takes note of what is seen of `who`.
     pub fn see(&mut self, who: Who, seen: &Seen<'_>) {
         match seen {
+            Seen::Effect(Effect::Send { message: node::Message::Change(message), .. }) => {
+                if let change::Body::Decided { value } = &message.body {
+                    self.on_decided(&value.view);
+                }
+            }
             Seen::Input(Input::Command(command)) => self.on_command(who, command),
             Seen::Effect(Effect::Emit(event)) => match event {
-                node::Event::Founding(event) => self.on_founding(who.node, event),
-                node::Event::Lock(event) => self.on_lock(who.node, event),
-                node::Event::Order(event) => self.on_order(who.node, event),
+                node::Event::View { view, joins, position, .. } => {
+                    self.bases.insert(view.number, *position);
+                    self.on_view(who, view, *joins);
+                }
+                node::Event::Out { .. } => {
+                    self.views.remove(&who);
+                }
+                node::Event::Founding(event) => self.on_founding(who, event),
+                node::Event::Lock(event) => self.on_lock(who, event),
+                node::Event::Order(event) => self.on_order(who, event),
                 node::Event::Gossip(event) => self.on_gossip(who, event),
                 node::Event::LeaveDone => {
                     self.counts.leaves += 1;
-                    self.leaving.remove(&who.node);
+                    self.leaving.remove(&who);
+                    self.left.insert(who);
                 }
-                node::Event::Peer { .. } => {}
+                node::Event::Peer { .. } | node::Event::Change(_) => {}
             },
             _ => {}
         }
@@ -150,7 +182,7 @@ impl Goals {
     /// What is not reached yet, given who still runs, in which life; nothing when all is well.
     pub fn open(&self, scenario: &Scenario, running: &[Who]) -> Vec<Open> {
         let mut open = Vec::new();
-        for node in self.starting.keys().filter(|_| scenario.weather.outages.is_empty()) {
+        for Who { node, .. } in self.starting.keys() {
             open.push(
                 ANSWERED_START.open(format!(
                     "{} does not know what became of its start",
@@ -167,38 +199,86 @@ impl Goals {
         open
     }
 
+    /// Whether the group cannot go on: of the newest view those who decide are gone, and what they
+    /// knew with them (V5, V6).
+    pub fn is_stuck(&self, running: &[Who]) -> bool {
+        let Some(view) = &self.newest else { return false };
+        !self.can_decide(view, |who| running.contains(&who) && !self.left.contains(&who))
+    }
+
+    /// Whether these members of a view can decide what follows it: they are a quorum, and enough of
+    /// them remember the order up to the view, which who was taken in not long ago does not (V4).
+    pub fn can_decide(&self, view: &View, stays: impl Fn(Who) -> bool) -> bool {
+        let whos = view.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let staying: Vec<(usize, Who)> = whos.enumerate().filter(|(_, who)| stays(*who)).collect();
+        let base = self.bases.get(&view.number).copied().unwrap_or(0);
+        let knows = |who: &Who| self.delivered.get(who).copied().unwrap_or(0) >= base;
+        let intact = staying.iter().filter(|(_, who)| knows(who)).count();
+        let quorum = staying.iter().fold(0, |all, (at, _)| all | 1 << at);
+        view.is_quorum(quorum) && intact >= view.len().div_ceil(2)
+    }
+
+    /// Notes that the group of this run stands still.
+    pub(crate) fn count_stuck(&mut self) {
+        self.counts.stuck += 1;
+    }
+
     fn open_group(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<Open>) {
-        for node in &self.leaving {
+        for Who { node, .. } in &self.leaving {
             open.push(LEFT.open(format!("{} has not left", scenario.name(*node))));
         }
-        for Who { node, .. } in running {
-            let name = scenario.name(*node);
-            if !self.installed.contains(node) {
-                open.push(FOUNDED.open(format!("{name} is in no group")));
-            }
-            let delivered = self.delivered.get(node).copied().unwrap_or(0);
-            if scenario.order_prospers() && delivered < self.accepted {
-                let all = self.accepted;
-                open.push(
-                    DELIVERED.open(format!("{name} has delivered {delivered} of {all} messages")),
-                );
-            }
-        }
+        self.open_view(scenario, running, open);
         // These also hold of nodes that have left: before, they owe everybody an answer.
-        for ((node, ticket), lock) in &self.waiting {
+        for ((Who { node, .. }, ticket), lock) in &self.waiting {
             let name = scenario.name(*node);
             let what = format!("{name} waits for lock {lock} (ticket {ticket})");
             open.push(GRANTED.open(what));
         }
-        for ((node, ticket), lock) in &self.held {
+        for ((Who { node, .. }, ticket), lock) in &self.held {
             let name = scenario.name(*node);
             let what = format!("{name} has not released lock {lock} (ticket {ticket})");
             open.push(RELEASED.open(what));
         }
-        for (node, ticket) in self.unsent.iter().filter(|_| scenario.order_prospers()) {
+        for (Who { node, .. }, ticket) in &self.unsent {
             let name = scenario.name(*node);
             let what = format!("{name} does not know what became of message {ticket}");
             open.push(SENT.open(what));
+        }
+    }
+
+    /// All who run, and nobody else, are in one view, and have delivered the same.
+    fn open_view(&self, scenario: &Scenario, running: &[Who], open: &mut Vec<Open>) {
+        let stay = |who: &&Who| !self.left.contains(who);
+        if !running.iter().any(|who| stay(&who)) {
+            return; // With the last member the group has ended.
+        }
+        let Some(newest) = self.newest.as_ref() else {
+            if let Some(Who { node, .. }) = running.iter().find(stay) {
+                open.push(FOUNDED.open(format!("{} is in no group", scenario.name(*node))));
+            }
+            return;
+        };
+        let delivered = |who: &Who| self.delivered.get(who).copied().unwrap_or(0);
+        let most = running.iter().filter(stay).map(delivered).max().unwrap_or(0);
+        for who in running.iter().filter(stay) {
+            let (name, number) = (scenario.name(who.node), newest.number);
+            match self.views.get(who) {
+                Some(view) if *view == number => {}
+                Some(view) => {
+                    open.push(ONE_VIEW.open(format!("{name} is in view {view}, not {number}")));
+                }
+                None => open.push(ONE_VIEW.open(format!("{name} is in no view, not in {number}"))),
+            }
+            let all = delivered(who);
+            if scenario.parts.order && all < most {
+                open.push(DELIVERED.open(format!("{name} has delivered {all} of {most} messages")));
+            }
+        }
+        let whos = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        for who in whos.filter(|who| !running.contains(who) || self.left.contains(who)) {
+            let name = scenario.name(who.node);
+            let number = newest.number;
+            open.push(ONE_VIEW.open(format!("{name} is gone, but is in view {number}")));
         }
     }
 
@@ -241,55 +321,64 @@ impl Goals {
     fn on_command(&mut self, who: Who, command: &node::Command) {
         match command {
             node::Command::Lock(tokenring::Command::Lock { lock, ticket, .. }) => {
-                self.waiting.insert((who.node, *ticket), lock.clone());
+                self.waiting.insert((who, *ticket), lock.clone());
             }
             node::Command::Order(multicast::Command::Send { ticket, .. }) => {
-                self.unsent.insert((who.node, *ticket));
-                self.accepted += 1;
+                self.unsent.insert((who, *ticket));
             }
             node::Command::Gossip(gossip::Command::Publish { ticket, .. }) => {
                 self.unpublished.insert((who, *ticket));
             }
-            node::Command::Start => *self.starting.entry(who.node).or_default() += 1,
+            node::Command::Start => *self.starting.entry(who).or_default() += 1,
             node::Command::Leave => {
-                self.leaving.insert(who.node);
+                self.leaving.insert(who);
             }
             _ => {}
         }
     }
 
-    fn on_founding(&mut self, node: NodeId, event: &founding::Event) {
-        match event {
-            founding::Event::Installed { .. } => {
-                self.installed.insert(node);
-                self.starting.remove(&node);
-            }
-            founding::Event::Refused(_) => {
-                self.counts.refused_starts += 1;
-                if let Some(asked) = self.starting.get_mut(&node) {
-                    *asked -= 1;
-                    if *asked == 0 {
-                        self.starting.remove(&node);
-                    }
-                }
-            }
-            founding::Event::TurnedAway => self.counts.turned_away += 1,
-            founding::Event::WaitingFor(_) => {}
+    fn on_view(&mut self, who: Who, view: &View, joins: bool) {
+        self.starting.remove(&who);
+        self.views.insert(who, view.number);
+        self.on_decided(view);
+        self.counts.views += u64::from(view.number > 1);
+        self.counts.joins += u64::from(joins && view.number > 1);
+    }
+
+    fn on_decided(&mut self, view: &View) {
+        if self.newest.as_ref().is_none_or(|newest| newest.number < view.number) {
+            self.newest = Some(view.clone());
         }
     }
 
-    fn on_lock(&mut self, node: NodeId, event: &tokenring::Event) {
+    fn on_founding(&mut self, who: Who, event: &founding::Event) {
+        if let founding::Event::Refused(_) = event {
+            self.counts.refused_starts += 1;
+            if let Some(asked) = self.starting.get_mut(&who) {
+                *asked -= 1;
+                if *asked == 0 {
+                    self.starting.remove(&who);
+                }
+            }
+        }
+    }
+
+    fn on_lock(&mut self, who: Who, event: &tokenring::Event) {
         match event {
             tokenring::Event::Granted { lock, ticket, .. } => {
                 self.counts.grants += 1;
-                if self.last_grant.replace(node).is_some_and(|last| last != node) {
+                if self.last_grant.replace(who).is_some_and(|last| last != who) {
                     self.counts.hand_offs += 1;
                 }
-                self.waiting.remove(&(node, *ticket));
-                self.held.insert((node, *ticket), lock.clone());
+                self.waiting.remove(&(who, *ticket));
+                self.held.insert((who, *ticket), lock.clone());
             }
             tokenring::Event::Released { ticket, .. } => {
-                self.held.remove(&(node, *ticket));
+                self.held.remove(&(who, *ticket));
+            }
+            tokenring::Event::Lost { ticket, .. } => {
+                self.counts.lost += 1;
+                self.held.remove(&(who, *ticket));
             }
             tokenring::Event::Refused { ticket, reason, .. } => {
                 match reason {
@@ -298,27 +387,27 @@ impl Goals {
                     tokenring::Refusal::Cancelled => self.counts.cancelled += 1,
                     _ => {}
                 }
-                self.waiting.remove(&(node, *ticket));
+                self.waiting.remove(&(who, *ticket));
             }
             tokenring::Event::Token { .. } => self.counts.hops += 1,
-            _ => {}
+            tokenring::Event::Regenerated { .. } => self.counts.regenerated += 1,
+            tokenring::Event::WaitingFor(_) => {}
         }
     }
 
-    fn on_order(&mut self, node: NodeId, event: &multicast::Event) {
+    fn on_order(&mut self, who: Who, event: &multicast::Event) {
         match event {
             multicast::Event::Delivered(delivery) => {
                 self.counts.deliveries += 1;
-                self.delivered.insert(node, delivery.position);
+                self.delivered.insert(who, delivery.position);
             }
-            multicast::Event::Sent { ticket, .. } => {
-                self.unsent.remove(&(node, *ticket));
+            multicast::Event::Missed { to, .. } => {
+                self.delivered.insert(who, *to);
             }
-            multicast::Event::Refused { ticket, .. } => {
-                self.unsent.remove(&(node, *ticket));
-                self.accepted -= 1;
+            multicast::Event::Sent { ticket, .. } | multicast::Event::Refused { ticket, .. } => {
+                self.unsent.remove(&(who, *ticket));
             }
-            multicast::Event::MemberLeft(_) | multicast::Event::LeaveDone => {}
+            _ => {}
         }
     }
 
@@ -340,24 +429,33 @@ impl Goals {
     /// Forgets what a life has asked for that is over.
     pub fn on_end_of_life(&mut self, who: Who) {
         self.unpublished.retain(|(asked, _)| *asked != who);
+        self.unsent.retain(|(asked, _)| *asked != who);
+        self.waiting.retain(|(asked, _), _| *asked != who);
+        self.held.retain(|(asked, _), _| *asked != who);
+        self.starting.remove(&who);
+        self.leaving.remove(&who);
+        self.views.remove(&who);
     }
 }
 
-/// Whether a message may be sent when nothing happens: heartbeats, hashes that are compared now
-/// and then, a token that circulates; and whatever a group tries that has no future.
-pub fn is_background(message: &node::Message, scenario: &Scenario) -> bool {
-    let hopeless = scenario.group && !scenario.group_prospers();
+/// Whether a message may be sent when nothing happens: heartbeats, with all that goes with them,
+/// hashes that are compared now and then, a token that circulates; and whatever a group tries that
+/// has no future.
+pub fn is_background(message: &node::Message, scenario: &Scenario, stuck: bool) -> bool {
+    let hopeless = scenario.group && (stuck || !scenario.group_prospers());
     match message {
         node::Message::Detector(_) | node::Message::Gossip(gossip::Message::Hash(_)) => true,
+        node::Message::Change(change::Message { body: change::Body::Beat { .. }, .. }) => true,
         node::Message::Lock(message) => {
             let circulates = match &message.body {
+                tokenring::Body::Stamp { .. } => return true,
                 tokenring::Body::Pass { lock, .. } => *lock == LockName::default_lock(),
                 tokenring::Body::PassAck(_) => true,
                 _ => false,
             };
             hopeless || scenario.mode == Mode::Circulate && circulates
         }
-        node::Message::Founding(_) | node::Message::Order(_) => hopeless,
+        node::Message::Founding(_) | node::Message::Change(_) | node::Message::Order(_) => hopeless,
         node::Message::Gossip(_) => false,
     }
 }

@@ -19,6 +19,7 @@ mod kept_clocks;
 mod kept_rumors;
 mod no_duplicate_rumors;
 mod numbers;
+mod one_chain;
 mod one_group;
 mod one_order;
 mod one_token;
@@ -31,6 +32,8 @@ mod testing;
 mod true_digests;
 mod true_receipts;
 mod uniformity;
+mod view_synchrony;
+mod views;
 
 pub(crate) use accepted::Accepted;
 pub use active_majority::ActiveMajority;
@@ -46,6 +49,7 @@ pub use integrity::Integrity;
 pub use kept_clocks::KeptClocks;
 pub use kept_rumors::KeptRumors;
 pub use no_duplicate_rumors::NoDuplicateRumors;
+pub use one_chain::OneChain;
 pub use one_group::OneGroup;
 pub use one_order::OneOrder;
 pub use one_token::OneToken;
@@ -55,6 +59,7 @@ pub use ring_order::RingOrder;
 pub use true_digests::TrueDigests;
 pub use true_receipts::TrueReceipts;
 pub use uniformity::Uniformity;
+pub use view_synchrony::ViewSynchrony;
 
 use crate::{sim::Step, subject::Subject};
 use roundelay_core::{
@@ -73,9 +78,21 @@ pub enum Seen<'a> {
     /// An effect that others can notice; those of one step come in their order. Timers, what is
     /// saved and heartbeats are nobody's promise, and are half of all effects.
     Effect(&'a EffectOf<node::Node>),
-    /// The locks whose token is at the node: the last observation of a step, if it may have
-    /// changed.
-    Tokens(&'a [LockName]),
+    /// What is so at the end of a step: its last observation, if lock or order may have changed.
+    End(&'a End<'a>),
+}
+
+/// What is so at the end of a step.
+#[derive(Debug)]
+pub struct End<'a> {
+    /// When, in true time.
+    pub time: Time,
+    /// The locks whose token is at the node.
+    pub tokens: &'a [LockName],
+    /// Until when guards here are valid for all that the node knows, in true time.
+    pub lease_until: Time,
+    /// The life ended within the step.
+    pub ended: bool,
 }
 
 /// One life of one node.
@@ -128,6 +145,7 @@ pub struct Violation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invariants {
     peer_states: PeerStates,
+    one_chain: OneChain,
     one_group: OneGroup,
     consent: Consent,
     active_majority: ActiveMajority,
@@ -145,6 +163,7 @@ pub struct Invariants {
     kept_clocks: KeptClocks,
     true_receipts: TrueReceipts,
     uniformity: Uniformity,
+    view_synchrony: ViewSynchrony,
     no_duplicate_rumors: NoDuplicateRumors,
     true_digests: TrueDigests,
     kept_rumors: KeptRumors,
@@ -158,6 +177,7 @@ impl Invariants {
     pub fn new(ring: Option<Vec<u16>>, turn: usize) -> Self {
         Self {
             peer_states: PeerStates::default(),
+            one_chain: OneChain::default(),
             one_group: OneGroup::new(ring),
             consent: Consent::default(),
             active_majority: ActiveMajority::default(),
@@ -175,6 +195,7 @@ impl Invariants {
             kept_clocks: KeptClocks::default(),
             true_receipts: TrueReceipts::default(),
             uniformity: Uniformity::default(),
+            view_synchrony: ViewSynchrony::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
             true_digests: TrueDigests::default(),
             kept_rumors: KeptRumors::default(),
@@ -207,9 +228,10 @@ impl Invariants {
         all.table().into_iter().map(property).collect()
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 21] {
+    fn table(&mut self) -> [&mut dyn Invariant; 23] {
         [
             &mut self.peer_states,
+            &mut self.one_chain,
             &mut self.one_group,
             &mut self.consent,
             &mut self.active_majority,
@@ -227,6 +249,7 @@ impl Invariants {
             &mut self.kept_clocks,
             &mut self.true_receipts,
             &mut self.uniformity,
+            &mut self.view_synchrony,
             &mut self.no_duplicate_rumors,
             &mut self.true_digests,
             &mut self.kept_rumors,
@@ -239,14 +262,15 @@ impl Invariants {
         for effect in step.effects.iter().filter(|effect| is_noticed(effect)) {
             self.see(who, step.time, &Seen::Effect(effect))?;
         }
-        // A dead node keeps its tokens, for nobody else may have them; what its machine had passed
-        // on when it was cut off has not left it.
-        if step.ended.is_none()
-            && touches_lock(&step.input)
-            && let Some(lock) = step.machine.node().lock()
-        {
-            let tokens: Vec<LockName> = lock.tokens().map(|(lock, _)| lock.clone()).collect();
-            self.see(who, step.time, &Seen::Tokens(&tokens))?;
+        if touches_group(&step.input) {
+            let (time, ended) = (step.time, step.ended.is_some());
+            let lock = step.machine.node().lock();
+            let tokens: Vec<LockName> =
+                lock.iter().flat_map(|lock| lock.tokens()).map(|(lock, _)| lock.clone()).collect();
+            let lease = lock.map_or(Time::ZERO, |lock| lock.lease_until(step.clock.shows));
+            let lease_until = step.clock.when(time, lease);
+            let end = End { time, tokens: &tokens, lease_until, ended };
+            self.see(who, time, &Seen::End(&end))?;
         }
         Ok(())
     }
@@ -278,14 +302,12 @@ fn is_noticed(effect: &EffectOf<node::Node>) -> bool {
     }
 }
 
-/// Whether an input can have moved a token. Only messages of other protocols are left out, which
-/// are most: looking at a node costs more than handling many an input.
-fn touches_lock(input: &InputOf<node::Node>) -> bool {
+/// Whether an input can have changed what lock and order know. Only gossip is left out: looking at a
+/// node costs more than handling many an input.
+fn touches_group(input: &InputOf<node::Node>) -> bool {
     match input {
-        Input::Message { message, .. } => {
-            matches!(message, node::Message::Lock(_) | node::Message::Founding(_))
-        }
-        Input::Timer(timer) => matches!(timer, node::Timer::Lock(_) | node::Timer::Founding(_)),
+        Input::Message { message, .. } => !matches!(message, node::Message::Gossip(_)),
+        Input::Timer(timer) => !matches!(timer, node::Timer::Gossip(_)),
         Input::Command(_)
         | Input::Start(_)
         | Input::LinkUp(_)

@@ -12,10 +12,18 @@ use roundelay_core::{
 /// What a retained rumor costs beside its payload.
 const RUMOR_COST: usize = 64;
 
-/// Checks what `node` keeps against its settings.
-pub fn check(node: NodeId, time: Time, config: &Config, status: &Status) -> Result<(), Violation> {
+/// Checks what `node` keeps against its settings. The cut that ends a view is delivered whether the
+/// application reads or not: so many bytes were unread after the last one.
+pub fn check(
+    node: NodeId,
+    time: Time,
+    config: &Config,
+    status: &Status,
+    cut: usize,
+) -> Result<(), Violation> {
     let order = config.group.as_ref().and_then(|group| group.order.as_ref());
-    let order = order.zip(status.order.as_ref()).map(|(config, status)| of_order(config, status));
+    let order =
+        order.zip(status.order.as_ref()).map(|(config, status)| of_order(config, status, cut));
     let gossip = config.gossip.as_ref().zip(status.gossip.as_ref());
     let gossip = gossip.map(|(config, status)| of_gossip(config, status));
     let broken = [order, gossip].into_iter().flatten().find_map(Result::err);
@@ -35,7 +43,7 @@ pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status) -> Vec<Stri
             let (bytes, queue) = (order.unstable_bytes, order.queue.len());
             left.push(format!("{name} keeps {bytes} bytes of its own and {queue} messages"));
         }
-        if order.ignored > 0 {
+        if order.ignored > 0 && calm {
             left.push(format!("{name} has ignored {} messages of the order", order.ignored));
         }
     }
@@ -55,7 +63,11 @@ fn at_most(kept: usize, limit: usize, what: &str) -> Result<(), String> {
     if kept <= limit { Ok(()) } else { Err(format!("{kept} {what} are more than {limit}")) }
 }
 
-fn of_order(config: &multicast::Config, status: &multicast::Status) -> Result<(), String> {
+fn of_order(
+    config: &multicast::Config,
+    status: &multicast::Status,
+    cut: usize,
+) -> Result<(), String> {
     if status.clocks.is_empty() {
         return Ok(()); // There is no view yet.
     }
@@ -64,7 +76,7 @@ fn of_order(config: &multicast::Config, status: &multicast::Status) -> Result<()
     let share = (config.unstable_bytes_max / status.clocks.len()).max(message);
     let unread = config.unread_bytes_max + message + multicast::DELIVERY_OVERHEAD;
     at_most(status.unstable_bytes, share, "unstable bytes")?;
-    at_most(status.unread_bytes, unread, "unread bytes")?;
+    at_most(status.unread_bytes, unread.max(cut), "unread bytes")?;
     for (sender, _) in &status.clocks {
         let of_sender = status.queue.iter().filter(|waiting| waiting.sender == *sender);
         let bytes = of_sender.map(|waiting| waiting.payload.len()).sum();
@@ -110,7 +122,7 @@ mod tests {
         let mut status = status(&scenario);
         let (order, gossip) = (status.order.as_mut().unwrap(), status.gossip.as_mut().unwrap());
         change(order, gossip);
-        let within = check(node, Time::ZERO, &scenario.nodes[0].config, &status).is_ok();
+        let within = check(node, Time::ZERO, &scenario.nodes[0].config, &status, 0).is_ok();
         (within, leftovers(&scenario, node, &status).len())
     }
 

@@ -15,7 +15,7 @@ use crate::{
     fault::{Fault, Tally},
     network::{Network, Packet},
 };
-pub use clock::Clock;
+pub use clock::{Clock, Reading};
 use core::{
     cmp::Ordering,
     hash::{Hash, Hasher},
@@ -63,6 +63,8 @@ pub struct Step<'a, P: Protocol> {
     pub time: Time,
     /// Whose.
     pub node: NodeId,
+    /// What the node's own clock shows.
+    pub clock: Reading,
     /// The input.
     pub input: InputOf<P>,
     /// What the node asked for, in order; it has been done. (What would have followed after its
@@ -245,7 +247,7 @@ impl<P: Protocol> Simulator<P> {
         slot.machine = machine;
         slot.rng = slot.dice.rng();
         slot.disk.open();
-        let record = slot.disk.record().cloned();
+        let record = slot.disk.record().cloned().map(Box::new);
         self.input_at(start, node, Input::Start(record));
     }
 
@@ -416,13 +418,14 @@ impl<P: Protocol> Simulator<P> {
         let slot = &mut self.nodes[node];
         let id = slot.id;
         let now = slot.clock.shows(self.now);
+        let clock = Reading { shows: now, slow_ppm: slot.clock.slow_ppm };
         let cx = Context::new(now, &mut slot.rng, &mut effects);
         slot.machine.handle(input.clone(), &mut cx.planting(self.settings.planted));
         let ended = self.perform_effects(node, &mut effects);
         (self.now.as_nanos(), node, &input, &effects).hash(&mut self.hash);
         self.effects = effects;
         let machine = &self.nodes[node].machine;
-        Step { time: self.now, node: id, input, effects: &self.effects, machine, ended }
+        Step { time: self.now, node: id, clock, input, effects: &self.effects, machine, ended }
     }
 
     /// Performs effects in their order, all of them or as many as are done before the node's end.
@@ -483,7 +486,7 @@ impl<P: Protocol> Simulator<P> {
             Effect::CancelTimer(timer) => {
                 self.nodes[node].timers.remove(timer);
             }
-            Effect::Save(record) => self.nodes[node].disk.save(record.clone()),
+            Effect::Save(record) => self.nodes[node].disk.save((**record).clone()),
             Effect::Append(entry) => {
                 self.nodes[node].disk.append(entry.clone());
                 self.sync(node);

@@ -18,7 +18,7 @@ use crate::{
 use core::{fmt, time::Duration};
 use roundelay_core::{
     id::{Life, NodeId},
-    multicast::Command,
+    multicast::{Command, Multicast},
     node,
     protocol::{Effect, Input},
     time::Time,
@@ -189,8 +189,18 @@ struct Storm<'a, P: Subject> {
     planned_until: Time,
     /// Whether only background messages are allowed.
     quiet: bool,
+    /// Whether the group stands still for good, as it must.
+    stuck: bool,
+    /// Those that will crash at the next occasion.
+    doomed: BTreeSet<NodeId>,
+    /// Those that were asked to leave.
+    leavers: BTreeSet<Who>,
+    /// How many nodes have crashed before there was a group.
+    crashed_early: usize,
     /// Steps since a node was measured.
     unmeasured: u64,
+    /// What each node had delivered, and its application not read, when its last view began.
+    cuts: BTreeMap<NodeId, usize>,
     /// With so many steps it is busy with itself.
     steps_max: u64,
 }
@@ -198,12 +208,14 @@ struct Storm<'a, P: Subject> {
 /// What happens to nodes from outside.
 #[derive(Clone, Copy, Debug)]
 enum Control {
-    /// A process is over.
-    Stop(NodeId),
+    /// The application of this life leaves the group.
+    Leave(Who),
+    /// The process of this life is over.
+    Stop(Who),
     /// A node crashes, now or soon.
     Crash(Outage),
-    /// A new life of it begins.
-    Restart(Outage),
+    /// A new life of it begins, with its disk or without.
+    Restart(NodeId, bool),
     /// A peer notices that it is gone.
     Notice { peer: NodeId, gone: NodeId },
 }
@@ -241,7 +253,12 @@ impl<'a, P: Subject> Storm<'a, P> {
             controls_made: 0,
             planned_until: Time::ZERO + scenario.storm,
             quiet: false,
+            stuck: false,
+            doomed: BTreeSet::new(),
+            leavers: BTreeSet::new(),
+            crashed_early: 0,
             unmeasured: 0,
+            cuts: BTreeMap::new(),
             steps_max: STEPS_MAX * (pairs / STEPS_MAX_NODES.pow(2)).max(1),
         };
         storm.plan_weather();
@@ -304,6 +321,11 @@ impl<'a, P: Subject> Storm<'a, P> {
                     return Ok((now, now.since(self.planned_until)));
                 }
                 if now.since(self.planned_until) > self.scenario.patience {
+                    self.stuck = self.goals.is_stuck(&self.running());
+                    if self.stuck {
+                        self.goals.count_stuck();
+                        return Ok((now, now.since(self.planned_until)));
+                    }
                     return Err(Failure::Unreached(open));
                 }
             }
@@ -317,6 +339,9 @@ impl<'a, P: Subject> Storm<'a, P> {
 
     /// Everything is reached and quiet: so nothing may be left over.
     fn expect_nothing_left(&self) -> Result<(), Failure> {
+        if self.stuck {
+            return Ok(());
+        }
         let left =
             |(id, machine): (_, &P)| limits::leftovers(self.scenario, id, &machine.node().status());
         let left = self.sim.running().flat_map(left).map(|what| EMPTIED.open(what));
@@ -351,14 +376,14 @@ impl<'a, P: Subject> Storm<'a, P> {
         let name = || self.scenario.name(node).into();
         self.invariants
             .check(who, &step)
-            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &step))
+            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &mut self.cuts, &step))
             .map_err(|violation| Failure::Violation { violation, name: name() })?;
         self.goals.see(who, &Seen::Input(&step.input));
         for effect in step.effects {
             self.goals.see(who, &Seen::Effect(effect));
         }
         if self.quiet
-            && let Some(message) = disturbance(&step, self.scenario)
+            && let Some(message) = disturbance(&step, self.scenario, self.stuck)
         {
             return Err(Failure::Restless { time: step.time, name: name(), message });
         }
@@ -376,7 +401,12 @@ impl<'a, P: Subject> Storm<'a, P> {
         let now = self.sim.now();
         for (after, command) in aftermath.agenda {
             self.planned_until = self.planned_until.max(now + after);
-            self.sim.command_at(now + after, node, command);
+            if command == node::Command::Leave {
+                let life = self.lives[&node];
+                self.control(now + after, Control::Leave(Who { node, life }));
+            } else {
+                self.sim.command_at(now + after, node, command);
+            }
         }
         if aftermath.has_started {
             self.link(node);
@@ -385,39 +415,125 @@ impl<'a, P: Subject> Storm<'a, P> {
             // The process flushes its queues, then it ends.
             let dice = self.dice_of(node);
             let linger = dice.span(Duration::from_millis(1), Duration::from_millis(500));
-            self.control(now + linger, Control::Stop(node));
+            let life = self.lives[&node];
+            self.control(now + linger, Control::Stop(Who { node, life }));
         }
     }
 
     fn apply(&mut self, control: Control) {
         let now = self.sim.now();
         match control {
-            Control::Stop(node) => {
+            Control::Leave(who) => {
+                if self.is_alive(who) && self.may_leave(who) {
+                    self.leavers.insert(who);
+                    self.sim.command_at(now, who.node, node::Command::Leave);
+                }
+            }
+            // It may have crashed in the meantime.
+            Control::Stop(who) if !self.is_alive(who) => {}
+            Control::Stop(Who { node, .. }) => {
                 self.sim.stop(node);
                 self.on_end(node);
-            }
-            Control::Crash(outage) => match outage.end {
-                End::At => {
-                    self.sim.crash(outage.node);
-                    self.on_end(outage.node);
-                    self.control(now + outage.span, Control::Restart(outage));
+                // Some who have left come back: a new life, which joins.
+                let storm = self.scenario.storm;
+                let dice = self.dice_of(node);
+                let (returns, after) = (dice.chance(300), dice.span(LOOK, storm));
+                if returns {
+                    self.control(now + after, Control::Restart(node, false));
                 }
-                End::BetweenEffects => self.sim.doom(outage.node, Doom::BetweenEffects),
-                End::FailedSave => self.sim.doom(outage.node, Doom::FailedSave),
-            },
+            }
+            Control::Crash(outage) if self.may_crash(outage.node) => self.crash(outage),
+            // Not now, and not when the storm is over.
+            Control::Crash(outage) if now + LOOK < Time::ZERO + self.scenario.storm => {
+                self.control(now + LOOK, Control::Crash(outage));
+            }
+            Control::Crash(_) => {}
             Control::Notice { peer, gone } => {
                 // Too late, if it is back: then the new link has told of the old one's end.
                 if !self.sim.runs(gone) {
                     self.sim.input_at(now, peer, Input::LinkDown(gone));
                 }
             }
-            Control::Restart(outage) => self.restart(outage),
+            Control::Restart(node, _) if self.sim.runs(node) => {}
+            Control::Restart(node, keeps_disk) => self.restart(node, keeps_disk),
         }
+    }
+
+    fn is_alive(&self, who: Who) -> bool {
+        self.sim.runs(who.node) && self.lives[&who.node] == who.life
+    }
+
+    /// Whether the group can go on without this node: not if so many memories are gone that nothing
+    /// can be decided any more. Nor while its members are about to decide something, for nobody
+    /// knows then who will have to decide the next time.
+    fn may_crash(&self, node: NodeId) -> bool {
+        if !self.scenario.group {
+            return true;
+        }
+        let running: Vec<(NodeId, &P)> = self.sim.running().collect();
+        let views = running.iter().filter_map(|(_, machine)| machine.node().view());
+        let Some(newest) = views.max_by_key(|view| view.number) else {
+            return self.crashed_early < (self.scenario.nodes.len() - 1) / 2;
+        };
+        let whos = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        for who in whos.clone().filter(|who| self.is_alive(*who)) {
+            let machine = running.iter().find(|(id, _)| *id == who.node);
+            let status = machine.and_then(|(_, machine)| machine.node().status().change);
+            let open = status.is_some_and(|status| {
+                !status.wedged && status.view.is_some_and(|view| view == *newest)
+            });
+            if !open {
+                return false;
+            }
+        }
+        let remains = |who: Who| {
+            who.node != node && self.is_alive(who) && !self.doomed.contains(&who.node)
+        };
+        self.goals.can_decide(newest, remains)
+            && whos.filter(|who| who.node != node).any(|other| self.stays(other))
+    }
+
+    /// Whether somebody stays who keeps the group: with the last member it ends, and whoever comes
+    /// back founds another. (Where all processes go on, nobody does.)
+    fn may_leave(&self, who: Who) -> bool {
+        let views = self.sim.running().filter_map(|(_, machine)| machine.node().view());
+        let Some(newest) = views.max_by_key(|view| view.number) else { return false };
+        let members = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let mut others = members.filter(|other| *other != who);
+        self.scenario.exodus || others.any(|other| self.stays(other))
+    }
+
+    fn stays(&self, who: Who) -> bool {
+        let dooms = self.doomed.contains(&who.node);
+        self.is_alive(who) && !dooms && !self.leavers.contains(&who)
+    }
+
+    fn crash(&mut self, outage: Outage) {
+        let node = outage.node;
+        if self.scenario.group && !self.sim.running().any(|(_, m)| m.node().view().is_some()) {
+            self.crashed_early += 1;
+        }
+        match outage.end {
+            End::At => {
+                self.sim.crash(node);
+                self.on_end(node);
+                let at = self.sim.now() + outage.span;
+                self.control(at, Control::Restart(node, outage.keeps_disk));
+            }
+            End::BetweenEffects => self.doom(node, Doom::BetweenEffects),
+            End::FailedSave => self.doom(node, Doom::FailedSave),
+        }
+    }
+
+    fn doom(&mut self, node: NodeId, doom: Doom) {
+        self.doomed.insert(node);
+        self.sim.doom(node, doom);
     }
 
     /// The life of a node is over.
     fn on_end(&mut self, node: NodeId) {
         let now = self.sim.now();
+        self.doomed.remove(&node);
         self.goals.on_end_of_life(Who { node, life: self.lives[&node] });
         for peer in others(self.scenario, node) {
             // A machine that is gone does not close its links: somebody has to notice.
@@ -432,26 +548,29 @@ impl<'a, P: Subject> Storm<'a, P> {
         self.on_end(node);
         let mut outages = self.scenario.weather.outages.iter();
         let outage = outages.find(|outage| outage.node == node).expect("only these were doomed");
-        self.control(self.sim.now() + outage.span, Control::Restart(*outage));
+        let at = self.sim.now() + outage.span;
+        self.control(at, Control::Restart(node, outage.keeps_disk));
     }
 
-    fn restart(&mut self, outage: Outage) {
-        let (now, node) = (self.sim.now(), outage.node);
+    fn restart(&mut self, node: NodeId, keeps_disk: bool) {
+        let now = self.sim.now();
         let mut nodes = self.scenario.nodes.iter();
-        let mut config =
-            nodes.find(|plan| plan.id() == node).expect("a node of the scenario").config.clone();
+        let before = nodes.find(|plan| plan.id() == node).expect("a node of the scenario");
+        let mut config = before.config.clone();
         config.life = draw_life(self.dice_of(node));
         if let Some(gossip) = &mut config.gossip {
             gossip.life = config.life;
         }
         if let Some(group) = &mut config.group {
             group.founding.life = config.life;
+            group.change.life = config.life;
         }
         self.lives.insert(node, config.life);
         self.came_back.insert(node);
-        let plan = Plan::after_crash(self.dice_of(node));
+        let (parts, starts) = (self.scenario.parts, before.starts());
+        let plan = Plan::of_later_life(self.dice_of(node), parts, starts);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
-        if outage.keeps_disk {
+        if keeps_disk {
             self.sim.restart(node, P::new(config), now);
         } else {
             self.sim.restart_without_disk(node, P::new(config), now);
@@ -487,9 +606,14 @@ impl<'a, P: Subject> Storm<'a, P> {
 fn measure<P: Subject>(
     scenario: &Scenario,
     unmeasured: &mut u64,
+    cuts: &mut BTreeMap<NodeId, usize>,
     step: &Step<'_, P>,
 ) -> Result<(), Violation> {
     *unmeasured += 1;
+    if step.effects.iter().any(|e| matches!(e, Effect::Emit(node::Event::View { .. }))) {
+        let order = step.machine.node().order().map(Multicast::status);
+        cuts.insert(step.node, order.map_or(0, |status| status.unread_bytes));
+    }
     let more = matches!(step.input, Input::Command(node::Command::Order(Command::Send { .. })));
     if *unmeasured < MEASURE && !more {
         return Ok(());
@@ -497,7 +621,8 @@ fn measure<P: Subject>(
     *unmeasured = 0;
     let plan = scenario.nodes.iter().find(|plan| plan.id() == step.node);
     let config = &plan.expect("a node of the scenario").config;
-    limits::check(step.node, step.time, config, &step.machine.node().status())
+    let cut = cuts.get(&step.node).copied().unwrap_or(0);
+    limits::check(step.node, step.time, config, &step.machine.node().status(), cut)
 }
 
 /// All nodes but this one.
@@ -522,9 +647,13 @@ fn react<P: Subject>(application: &mut Application, step: &Step<'_, P>) -> After
 }
 
 /// The first message of a step that a quiet group does not send.
-fn disturbance<P: Subject>(step: &Step<'_, P>, scenario: &Scenario) -> Option<String> {
+fn disturbance<P: Subject>(
+    step: &Step<'_, P>,
+    scenario: &Scenario,
+    stuck: bool,
+) -> Option<String> {
     step.effects.iter().find_map(|effect| match effect {
-        Effect::Send { message, .. } if !is_background(message, scenario) => {
+        Effect::Send { message, .. } if !is_background(message, scenario, stuck) => {
             Some(format!("{message:?}"))
         }
         _ => None,

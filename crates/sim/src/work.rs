@@ -4,7 +4,7 @@ use crate::{dice::Dice, scenario::Parts};
 use bytes::Bytes;
 use core::time::Duration;
 use roundelay_core::{
-    detector, founding, gossip, multicast,
+    detector, gossip, multicast,
     node::{Command, Event},
     tokenring::{self, LockName, Mode, Wait},
 };
@@ -91,10 +91,24 @@ pub(crate) fn draw_lock_names(dice: &mut Dice, mode: Mode) -> Vec<LockName> {
 }
 
 impl Plan {
-    /// What a node does that has crashed and come back: it says something.
-    pub(crate) fn after_crash(dice: &mut Dice) -> Self {
-        let say = |n| (Duration::from_millis(n * 100), Task::Publish(30));
-        Self { from_start: (0..dice.below(4)).map(say).collect(), ..Self::default() }
+    /// What a node does that comes back as a new life: it says something, founds the group if it was
+    /// to do so before, and, when it is in the group again, wants locks and sends.
+    pub(crate) fn of_later_life(dice: &mut Dice, parts: Parts, starts: bool) -> Self {
+        let ms = Duration::from_millis;
+        let say = |n| (ms(n * 100), Task::Publish(30));
+        let mut plan = Self { from_start: (0..dice.below(4)).map(say).collect(), ..Self::default() };
+        if starts {
+            plan.from_start.push((dice.span(ms(1), ms(500)), Task::Start));
+        }
+        if parts.lock {
+            let hours = Hours { begin: Duration::ZERO, span: ms(3000) };
+            let names = draw_lock_names(dice, Mode::Rest);
+            plan.draw_locks(dice, &names, hours);
+        }
+        if parts.order {
+            plan.draw_sends(dice, ms(3000));
+        }
+        plan
     }
 
     /// A random plan for a node that has these parts.
@@ -136,6 +150,8 @@ impl Plan {
         for _ in 0..dice.pick(&[0, 1, 4, 10]) * busy(dice) {
             let at = hours.draw_time(dice);
             let name = names[dice.index(names.len())].clone();
+            // Seldom longer than any lease.
+            let keep_max = if dice.chance(60) { ms(6000) } else { keep_max };
             let keep = dice.span(Duration::ZERO, keep_max);
             let task = match dice.below(10) {
                 0..6 => Task::Lock(name, Wait::Queue, keep),
@@ -192,7 +208,7 @@ impl Application {
     /// What it does because of this event.
     pub fn on_event(&mut self, event: &Event) -> Agenda {
         match event {
-            Event::Founding(founding::Event::Installed { .. }) => {
+            Event::View { .. } => {
                 self.member = true;
                 let tasks = core::mem::take(&mut self.plan.from_install);
                 self.agenda(tasks)

@@ -107,13 +107,17 @@ fn assert_exercised(counts: &Counts, parts: Parts) {
         enough(counts.leaves, 200, "leaves");
     }
     enough(counts.refused_starts, 100, "refused starts");
-    enough(counts.turned_away, 10, "lives turned away");
+    enough(counts.views, 1000, "views");
+    enough(counts.joins, 200, "lives that joined");
+    assert!(counts.stuck <= 20, "{} groups stand still", counts.stuck);
     if parts.lock {
         enough(counts.grants, 5_000, "grants");
         enough(counts.hand_offs, 2_000, "hand-offs");
         enough(counts.busy, 100, "refused tries");
         enough(counts.cancelled, 100, "cancelled waits");
         enough(counts.hops, 5_000, "hops");
+        enough(counts.lost, 50, "lost guards");
+        enough(counts.regenerated, 50, "tokens made anew");
     }
     if parts.order {
         enough(counts.deliveries, 20_000, "deliveries");

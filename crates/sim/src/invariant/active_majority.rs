@@ -2,16 +2,18 @@
 
 use super::{Invariant, Seen, Who};
 use roundelay_core::{
-    founding::{self, Message},
+    founding::Message,
     id::NodeId,
+    multicast::{self, Body},
     node,
     protocol::{Effect, Input},
+    tokenring,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A life installs the view of a walk once it is active in it and has heard so from others that
-/// make a strict majority with it; before that it says nothing of lock or order, grants nothing
-/// and delivers nothing.
+/// A life installs view 1 of a walk once it is active in it and has heard so from others that make a
+/// strict majority with it. Before its first view, and when it is out, it says nothing of lock or
+/// order but what it has learned, and grants nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ActiveMajority {
     /// In which walk's view each life is active.
@@ -43,23 +45,31 @@ impl Invariant for ActiveMajority {
                 Ok(())
             }
             Seen::Effect(Effect::Save(record)) => {
-                self.active.insert(who, record.run);
+                self.active.insert(who, record.cluster);
                 Ok(())
             }
-            Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::Installed {
-                view,
-                ..
-            }))) => self.on_installed(who, view.majority()),
             Seen::Effect(Effect::Send { message, .. }) => match message {
-                node::Message::Lock(_) => self.on_use(who, message),
-                node::Message::Order(_) => self.on_use(who, message),
+                // What is in the order, or in a cut, may be taught and learned anywhere.
+                node::Message::Order(multicast::Message {
+                    body: Body::Learn { .. } | Body::Lesson { .. } | Body::Fetched { .. },
+                    ..
+                }) => Ok(()),
+                node::Message::Lock(_) | node::Message::Order(_) => self.on_use(who, message),
                 _ => Ok(()),
             },
             Seen::Effect(Effect::Emit(event)) => match event {
-                node::Event::Lock(roundelay_core::tokenring::Event::Granted { .. })
-                | node::Event::Order(roundelay_core::multicast::Event::Delivered(_)) => {
-                    self.on_use(who, event)
+                node::Event::View { view, .. } if view.number == 1 => {
+                    self.on_first(who, view.majority())
                 }
+                node::Event::View { .. } => {
+                    self.installed.insert(who);
+                    Ok(())
+                }
+                node::Event::Out { .. } => {
+                    self.installed.remove(&who);
+                    Ok(())
+                }
+                node::Event::Lock(tokenring::Event::Granted { .. }) => self.on_use(who, event),
                 _ => Ok(()),
             },
             _ => Ok(()),
@@ -68,7 +78,7 @@ impl Invariant for ActiveMajority {
 }
 
 impl ActiveMajority {
-    fn on_installed(&mut self, who: Who, majority: usize) -> Result<(), String> {
+    fn on_first(&mut self, who: Who, majority: usize) -> Result<(), String> {
         let Some(active) = self.active.get(&who) else {
             return Err("uses a view in which it is not active".into());
         };
@@ -85,7 +95,7 @@ impl ActiveMajority {
         if self.installed.contains(&who) {
             Ok(())
         } else {
-            Err(format!("uses no view yet, but has {what:?}"))
+            Err(format!("uses no view, but has {what:?}"))
         }
     }
 }
@@ -94,7 +104,6 @@ impl ActiveMajority {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use roundelay_core::tokenring::Body;
 
     fn hears_active(run: u64) -> (u64, Line) {
         let message = node::Message::Founding(Message::Active { run, answer: false });
@@ -104,7 +113,7 @@ mod tests {
     #[test]
     fn two_of_three_are_enough() {
         let history =
-            [(1, active()), hears_active(1), (1, installed()), (1, says(2, Body::Leaving))];
+            [(1, active()), hears_active(1), (1, installed()), (1, asks_for_lock(2))];
         holds(&mut ActiveMajority::default(), &history);
     }
 
@@ -120,9 +129,16 @@ mod tests {
     #[test]
     fn who_is_not_in_use_of_a_view_says_nothing_of_it() {
         let start = [(1, active()), hears_active(1)];
-        for line in [says(2, Body::Leaving), granted("a", 1, 1), delivers(1, 1, 1, 1, "x")] {
+        for line in [asks_for_lock(2), granted("a", 1, 1), sends_clock(1, 0, &[0])] {
             let history = [start.to_vec(), vec![(1, line)]].concat();
-            breaks(&mut ActiveMajority::default(), &history, "no view yet");
+            breaks(&mut ActiveMajority::default(), &history, "no view");
         }
+    }
+
+    #[test]
+    fn who_is_out_says_nothing_of_it() {
+        let start = [(1, active()), hears_active(1), (1, installed()), (1, out(false))];
+        let history = [start.to_vec(), vec![(1, asks_for_lock(2))]].concat();
+        breaks(&mut ActiveMajority::default(), &history, "no view");
     }
 }

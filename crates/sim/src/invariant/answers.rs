@@ -8,8 +8,8 @@ use roundelay_core::{
 };
 use std::collections::BTreeMap;
 
-/// Each ticket gets one answer: a lock is granted or refused, and released at most once after it
-/// was granted; a message is sent or refused; a rumor is published or refused.
+/// Each ticket gets one answer: a lock is granted or refused, and after it was granted it is released
+/// or lost at most once; a message is sent or refused; a rumor is published or refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Answers {
     tickets: BTreeMap<(Who, Part, u64), Stage>,
@@ -97,7 +97,8 @@ fn answer(event: &node::Event) -> Option<(Part, u64, Change)> {
                 tokenring::Event::Granted { ticket, .. } => {
                     (ticket, Some((Stage::Asked, Stage::Granted)))
                 }
-                tokenring::Event::Released { ticket, .. } => {
+                tokenring::Event::Released { ticket, .. }
+                | tokenring::Event::Lost { ticket, .. } => {
                     (ticket, Some((Stage::Granted, Stage::Done)))
                 }
                 tokenring::Event::Refused { ticket, reason, .. } => {
@@ -169,6 +170,16 @@ mod tests {
             (1, released("a", 1, 1)),
         ];
         breaks(&mut Answers::default(), &history, "Done");
+    }
+
+    #[test]
+    fn a_lost_lock_that_is_released_is_found() {
+        let (lock, reason) = (lock("a"), roundelay_core::tokenring::Loss::Excluded);
+        let lost = lock_event(Event::Lost { lock, ticket: 1, fence: 1, reason });
+        let history = [(1, asks(1)), (1, granted("a", 1, 1)), (1, lost)];
+        holds(&mut Answers::default(), &history);
+        let both = [history.to_vec(), vec![(1, released("a", 1, 1))]].concat();
+        breaks(&mut Answers::default(), &both, "Done");
     }
 
     #[test]

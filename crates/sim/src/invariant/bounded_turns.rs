@@ -2,7 +2,7 @@
 
 use super::{
     Invariant, Seen, Who,
-    reach::{Known, Reach, circulates, ring_from},
+    reach::{Reach, circulates, ring_from},
 };
 use roundelay_core::{
     id::NodeId,
@@ -21,9 +21,10 @@ pub struct BoundedTurns {
     /// How many grants are a turn.
     turn: u32,
     reach: Reach,
-    /// The last pass over each link: what has a smaller number is a repetition.
-    passes: BTreeMap<(Who, NodeId), u64>,
-    visits: BTreeMap<LockName, Visit>,
+    /// The last pass over each link in a view: what has a smaller number is a repetition.
+    passes: BTreeMap<(u64, Who, NodeId), u64>,
+    /// By the view, too.
+    visits: BTreeMap<(u64, LockName), Visit>,
 }
 
 /// A token at one member.
@@ -67,7 +68,7 @@ impl Invariant for BoundedTurns {
         self.reach.see(who, seen);
         match seen {
             Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
-                self.on_send(who, to, &message.body);
+                self.on_send(who, to, message.view, &message.body);
                 Ok(())
             }
             Seen::Effect(Effect::Emit(node::Event::Lock(Event::Granted { lock, .. }))) => {
@@ -79,21 +80,23 @@ impl Invariant for BoundedTurns {
 }
 
 impl BoundedTurns {
-    fn on_send(&mut self, who: Who, to: &To, body: &Body) {
+    fn on_send(&mut self, who: Who, to: &To, number_of_view: u64, body: &Body) {
         match body {
             Body::Pass { number, lock, token } => {
                 for to in to.peers() {
-                    let last = self.passes.entry((who, *to)).or_default();
+                    let last = self.passes.entry((number_of_view, who, *to)).or_default();
                     if *number > *last {
                         *last = *number;
-                        self.visits.insert(lock.clone(), Visit::after(token));
+                        let visit = Visit::after(token);
+                        self.visits.insert((number_of_view, lock.clone()), visit);
                     }
                 }
             }
             // From now on its owner waits for this holder.
             Body::Recorded { lock, number } => {
                 let Some((_, view)) = self.reach.of(who) else { return };
-                let visit = self.visits.entry(lock.clone()).or_insert_with(|| Visit::new(view));
+                let key = (view.number, lock.clone());
+                let visit = self.visits.entry(key).or_insert_with(|| Visit::new(view));
                 for position in to.peers().iter().filter_map(|peer| view.position(*peer)) {
                     visit.wanted[position] = visit.wanted[position].max(*number);
                 }
@@ -111,9 +114,10 @@ impl BoundedTurns {
         };
         let circulates = circulates(view, lock);
         let turn = if circulates { 1 } else { self.turn };
-        let visit = self.visits.entry(lock.clone()).or_insert_with(|| Visit::new(view));
+        let key = (view.number, lock.clone());
+        let visit = self.visits.entry(key).or_insert_with(|| Visit::new(view));
         visit.begin(who);
-        let next = next_staying(known, view, me).filter(|_| circulates);
+        let next = ring_from(view, me).next().filter(|_| circulates);
         for position in (0..view.len()).filter(|p| *p != me) {
             let recorded = visit.wanted[position] > visit.served[position];
             let waits = if circulates { next == Some(position) } else { recorded };
@@ -127,10 +131,6 @@ impl BoundedTurns {
         }
         Ok(())
     }
-}
-
-fn next_staying(known: &Known, view: &View, me: usize) -> Option<usize> {
-    ring_from(view, me).find(|p| known.stays(view.members[*p].id))
 }
 
 impl Visit {

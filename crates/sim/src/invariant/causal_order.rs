@@ -1,28 +1,45 @@
 //! Causal order: an answer never comes before what it answers.
 
-use super::{Invariant, Seen, Who};
+use super::{
+    Invariant, Seen, Who,
+    views::{Stream, Views},
+};
 use roundelay_core::{
-    founding,
-    id::NodeId,
     multicast::{Body, Delivery, Event},
     node,
     protocol::Effect,
 };
 use std::collections::BTreeMap;
 
-/// If a member has sent, delivered or acknowledged *m* before it sends *m′*, *m* comes before *m′*
-/// in the order. Checked with vectors (Birman, Schiper, Stephenson 1991), which the protocol does
-/// not have: what a message knows of each sender must be in the order before it.
+/// If a member has sent or delivered *m* before it sends *m′*, *m* comes before *m′* in the order.
+/// Checked with vectors (Birman, Schiper, Stephenson 1991), which the protocol does not have: what a
+/// message knows of each sender must be in the order before it. Within a view that also holds of what
+/// the member has only acknowledged; the cut that ends a view may have *m′* without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CausalOrder {
-    members: Vec<NodeId>,
-    /// What each member knows of each sender, by positions.
-    past: Vec<Vec<u64>>,
+    views: Views,
+    /// What each life knows of each sender.
+    past: BTreeMap<Who, Past>,
     /// What was known to messages that are not in the order yet, by sender and sequence.
-    under_way: BTreeMap<(usize, u64), Vec<u64>>,
+    under_way: BTreeMap<(Stream, u64), Past>,
     /// Per sender: how many of its messages are in the order.
-    ordered: Vec<u64>,
+    ordered: Known,
+    /// What was delivered in this step that only a cut allows: the position, and what is wrong.
+    pending: Option<(u64, String)>,
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Past {
+    /// What it has delivered, and what it has sent in its incarnation.
+    sure: Known,
+    /// What it has delivered.
+    delivered: Known,
+    /// What it has acknowledged in its view.
+    acknowledged: Known,
+}
+
+/// Per sender, how many of its messages.
+type Known = BTreeMap<Stream, u64>;
 
 impl Invariant for CausalOrder {
     fn name(&self) -> &'static str {
@@ -39,21 +56,29 @@ impl Invariant for CausalOrder {
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::Installed {
-                view,
-                ..
-            }))) if self.members.is_empty() => {
-                self.members = view.members.iter().map(|member| member.id).collect();
-                self.ordered = vec![0; view.len()];
-                self.past = vec![vec![0; view.len()]; view.len()];
-            }
+            Seen::Input(_) => self.pending = None,
             Seen::Effect(Effect::Send { message: node::Message::Order(message), .. }) => {
-                if let Some(member) = self.position(who.node) {
-                    self.on_send(member, &message.body);
-                }
+                self.on_send(who, message.view, &message.body);
             }
-            Seen::Effect(Effect::Emit(node::Event::Order(Event::Delivered(delivery)))) => {
-                return self.on_delivered(who, delivery);
+            Seen::Effect(Effect::Emit(event)) => match event {
+                node::Event::Order(Event::Delivered(delivery)) => {
+                    return self.on_delivered(who, delivery);
+                }
+                node::Event::View { position, joins, .. } => {
+                    self.views.see(who, seen);
+                    let past = self.past.entry(who).or_default();
+                    past.acknowledged.clear();
+                    // What was sent in vain before is sent anew, as another message.
+                    if *joins {
+                        past.sure.clone_from(&past.delivered);
+                    }
+                    self.pending.take_if(|(delivered, _)| *delivered <= *position);
+                }
+                node::Event::Out { .. } => self.views.see(who, seen),
+                _ => {}
+            },
+            Seen::End(end) if !end.ended => {
+                return self.pending.take().map_or(Ok(()), |(_, reason)| Err(reason));
             }
             _ => {}
         }
@@ -62,20 +87,26 @@ impl Invariant for CausalOrder {
 }
 
 impl CausalOrder {
-    fn position(&self, node: NodeId) -> Option<usize> {
-        self.members.iter().position(|member| *member == node)
-    }
-
-    fn on_send(&mut self, member: usize, body: &Body) {
+    fn on_send(&mut self, who: Who, view: u64, body: &Body) {
+        if self.views.number(who) != Some(view) {
+            return; // What is in no view orders nothing.
+        }
+        let Some((view, me)) = self.views.of(who).zip(self.views.position(who)) else { return };
+        let own = (who.node, view.members[me].incarnation);
+        let past = self.past.entry(who).or_default();
         match body {
-            Body::Data { sequence, .. } if *sequence > self.past[member][member] => {
-                self.under_way.insert((member, *sequence), self.past[member].clone());
-                self.past[member][member] = *sequence;
+            Body::Data { sequence, .. } => {
+                let is_new = |known: &Known| known.get(&own).is_none_or(|last| sequence > last);
+                if is_new(&past.sure) && is_new(&self.ordered) {
+                    self.under_way.entry((own, *sequence)).or_insert_with(|| past.clone());
+                    past.sure.insert(own, *sequence);
+                }
             }
             // What is acknowledged is received, and counts as known.
             Body::Clock { received, .. } => {
-                for (known, received) in self.past[member].iter_mut().zip(received) {
-                    *known = (*known).max(*received);
+                for (member, received) in view.members.iter().zip(received) {
+                    let stream = (member.id, member.incarnation);
+                    raise(&mut past.acknowledged, stream, *received);
                 }
             }
             _ => {}
@@ -83,28 +114,39 @@ impl CausalOrder {
     }
 
     fn on_delivered(&mut self, who: Who, delivery: &Delivery) -> Result<(), String> {
-        let Delivery { sender, sequence, .. } = *delivery;
-        let (Some(member), Some(sender)) = (self.position(who.node), self.position(sender)) else {
-            return Err(format!("delivers {delivery:?} outside of a view"));
-        };
-        self.past[member][sender] = self.past[member][sender].max(sequence);
+        let Delivery { sender, incarnation, sequence, position, .. } = *delivery;
+        let stream = (sender, incarnation);
+        let past = self.past.entry(who).or_default();
+        raise(&mut past.sure, stream, sequence);
+        raise(&mut past.delivered, stream, sequence);
         // The others deliver it in the same place: that is one order.
-        if sequence <= self.ordered[sender] {
+        if self.ordered.get(&stream).is_some_and(|last| sequence <= *last) {
             return Ok(());
         }
         // (A message that was for nobody else was not seen when it was sent.)
-        if let Some(known) = self.under_way.remove(&(sender, sequence)) {
-            let missing = known.iter().zip(&self.ordered).position(|(known, had)| known > had);
-            if let Some(missing) = missing {
-                let (known, had) = (known[missing], self.ordered[missing]);
-                return Err(format!(
-                    "{delivery:?} knew {known} messages of member {missing}, but comes after {had}"
-                ));
-            }
+        let known = self.under_way.remove(&(stream, sequence)).unwrap_or_default();
+        let what = |missing| format!("{delivery:?} knew {missing}");
+        if let Some(missing) = self.missing(&known.acknowledged) {
+            self.pending = Some((position, what(missing)));
         }
-        self.ordered[sender] = sequence;
-        Ok(())
+        let sure = self.missing(&known.sure).map(what);
+        self.ordered.insert(stream, sequence);
+        sure.map_or(Ok(()), Err)
     }
+
+    /// The first of what is known that is not in the order yet.
+    fn missing(&self, known: &Known) -> Option<String> {
+        let had = |stream| self.ordered.get(stream).copied().unwrap_or(0);
+        let missing = known.iter().find(|(stream, known)| **known > had(stream));
+        missing.map(|(stream, known)| {
+            format!("{known} messages of {stream:?}, but comes after {}", had(stream))
+        })
+    }
+}
+
+fn raise(known: &mut Known, stream: Stream, sequence: u64) {
+    let known = known.entry(stream).or_default();
+    *known = (*known).max(sequence);
 }
 
 #[cfg(test)]
@@ -140,7 +182,10 @@ mod tests {
             (2, sends_data(1, 4, (0, 1), "y")),
             (1, delivers(1, 4, 2, 1, "y")),
         ];
-        breaks(&mut CausalOrder::default(), &and(&history), "knew 1 messages of member 0");
+        let ends = [&history[..], &[(1, end(1, 2))]].concat();
+        breaks(&mut CausalOrder::default(), &and(&ends), "knew 1 messages of");
+        let cut = [&history[..], &[(1, installs_next(&[1], &[], 1)), (1, end(1, 2))]].concat();
+        holds(&mut CausalOrder::default(), &and(&cut));
     }
 
     #[test]
@@ -159,11 +204,18 @@ mod tests {
             (1, sends_data(2, 6, (0, 1), "y")),
             (2, delivers(1, 6, 1, 2, "y")),
         ];
-        breaks(&mut CausalOrder::default(), &and(&fifo), "knew 1 messages of member 0");
+        breaks(&mut CausalOrder::default(), &and(&fifo), "knew 1 messages of");
     }
 
     #[test]
-    fn a_delivery_without_a_view_is_found() {
-        breaks(&mut CausalOrder::default(), &[(1, delivers(1, 5, 1, 1, "x"))], "outside");
+    fn what_was_only_acknowledged_may_be_lost_with_its_view() {
+        let history = [
+            (1, sends_data(1, 5, (0, 1), "x")),
+            (2, sends_clock(5, 0, &[1, 0])),
+            (2, installs_next(&[2], &[], 0)),
+            (2, in_view(2, sends_data(1, 6, (0, 1), "y"))),
+            (2, delivers(1, 6, 2, 1, "y")),
+        ];
+        holds(&mut CausalOrder::default(), &and(&history));
     }
 }

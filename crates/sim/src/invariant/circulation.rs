@@ -1,23 +1,22 @@
 //! Circulation: the hops of a circulating token are counted, and each happens once.
 
-use super::{Invariant, Seen, Who};
+use super::{Invariant, Seen, Who, views::Views};
 use roundelay_core::{
-    founding,
     id::NodeId,
     node,
     protocol::Effect,
     tokenring::{Event, Mode},
 };
+use std::collections::BTreeMap;
 
-/// In the group each (view, hop) is reported once, and hops increase by one from 1; each says that
-/// it comes from where the one before it ended, the first from the founder. A resting token makes
-/// none.
+/// In the group each (view, hop) is reported once, and within a view hops increase by one; each says
+/// that it comes from where the one before it ended. In view 1 they begin with 1, and in a later one
+/// wherever the members know that they were. A resting token makes none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Circulation {
-    view: Option<(u64, Mode)>,
-    hop: u64,
-    /// Where the token is: at the founder, or where the last hop ended.
-    at: Option<NodeId>,
+    views: Views,
+    /// Per view: the last hop, and where it ended.
+    hops: BTreeMap<u64, (u64, NodeId)>,
 }
 
 impl Invariant for Circulation {
@@ -34,17 +33,8 @@ impl Invariant for Circulation {
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
+        self.views.see(who, seen);
         match seen {
-            Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::Installed {
-                view,
-                founder,
-            }))) => {
-                if self.view.is_none() {
-                    self.view = Some((view.number, view.mode));
-                    self.at = view.members.get(*founder).map(|member| member.id);
-                }
-                Ok(())
-            }
             Seen::Effect(Effect::Emit(node::Event::Lock(Event::Token { view, hop, from }))) => {
                 self.on_token(who, *view, *hop, *from)
             }
@@ -55,16 +45,22 @@ impl Invariant for Circulation {
 
 impl Circulation {
     fn on_token(&mut self, who: Who, view: u64, hop: u64, from: NodeId) -> Result<(), String> {
-        if self.view != Some((view, Mode::Circulate)) {
-            return Err(format!("hop {hop} of view {view}, but the view is {:?}", self.view));
+        let used = self.views.of(who).map(|view| (view.number, view.mode));
+        if used != Some((view, Mode::Circulate)) {
+            return Err(format!("hop {hop} of view {view}, but the view is {used:?}"));
         }
-        if hop != self.hop + 1 {
-            return Err(format!("hop {hop} after hop {}", self.hop));
+        let last = self.hops.insert(view, (hop, who.node));
+        let (before, at) = match last {
+            Some((before, at)) => (before, Some(at)),
+            None if view == 1 => (0, None),
+            None => (hop.saturating_sub(1), None),
+        };
+        if hop != before + 1 {
+            return Err(format!("hop {hop} after hop {before}"));
         }
-        if self.at != Some(from) || from == who.node {
-            return Err(format!("hop {hop} comes from {from}, but the token was {:?}", self.at));
+        if at.is_some_and(|at| at != from) || from == who.node {
+            return Err(format!("hop {hop} comes from {from}, but the token was {at:?}"));
         }
-        (self.hop, self.at) = (hop, Some(who.node));
         Ok(())
     }
 }
@@ -78,9 +74,9 @@ mod tests {
         lock_event(Event::Token { view: 1, hop, from: id(from) })
     }
 
-    /// Node 1, the founder, uses the view; then these lines.
+    /// Nodes 1 to 3 use view 1; then these lines.
     fn after(mode: Mode, lines: &[(u64, Line)]) -> Vec<(u64, Line)> {
-        let mut history = uses_view(1, mode);
+        let mut history: Vec<_> = (1..=3).flat_map(|n| uses_view(n, mode)).collect();
         history.extend(lines.iter().cloned());
         history
     }
@@ -104,7 +100,20 @@ mod tests {
     fn a_hop_from_elsewhere_is_found() {
         let history = after(Mode::Circulate, &[(2, token(1, 1)), (3, token(2, 1))]);
         breaks(&mut Circulation::default(), &history, "comes from");
-        breaks(&mut Circulation::default(), &after(Mode::Circulate, &[(2, token(1, 3))]), "from");
+        breaks(&mut Circulation::default(), &after(Mode::Circulate, &[(2, token(1, 2))]), "from");
+    }
+
+    #[test]
+    fn in_the_next_view_it_goes_on() {
+        let next = |n, hop, from| {
+            let token = lock_event(Event::Token { view: 2, hop, from: id(from) });
+            vec![(n, circulates_next(&[1, 2], &[], 0)), (n, token)]
+        };
+        let start = [(2, token(1, 1)), (3, token(2, 2))];
+        let on = [start.to_vec(), next(2, 2, 1), next(1, 3, 2)].concat();
+        holds(&mut Circulation::default(), &after(Mode::Circulate, &on));
+        let twice = [start.to_vec(), next(2, 2, 1), next(1, 2, 2)].concat();
+        breaks(&mut Circulation::default(), &after(Mode::Circulate, &twice), "hop 2 after hop 2");
     }
 
     #[test]

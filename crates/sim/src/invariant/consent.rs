@@ -2,7 +2,7 @@
 
 use super::{Invariant, Seen, Who};
 use roundelay_core::{
-    founding::{self, Message, Start, Step},
+    founding::{Message, Start, Step},
     id::NodeId,
     node,
     protocol::{Effect, Input, InputOf},
@@ -62,11 +62,7 @@ impl Invariant for Consent {
                 }
             }
             Seen::Effect(Effect::Save(record)) => self.on_active(who, record),
-            Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::TurnedAway))) => {
-                self.life(who).start = None;
-                Ok(())
-            }
-            Seen::Effect(_) | Seen::Tokens(_) => Ok(()),
+            Seen::Effect(_) | Seen::End(_) => Ok(()),
         }
     }
 }
@@ -135,11 +131,16 @@ impl Consent {
     fn on_active(&mut self, who: Who, record: &Record) -> Result<(), String> {
         let life = self.life(who);
         (life.start, life.active) = (None, true);
-        let members = record.view.members.iter().map(|m| Who { node: m.id, life: m.life });
+        let view = &record.installed.view;
+        // Later views are agreed upon in another way.
+        if view.number != 1 {
+            return Ok(());
+        }
+        let members = view.members.iter().map(|m| Who { node: m.id, life: m.life });
         let none = BTreeSet::new();
-        let yes = self.yes.get(&record.run).unwrap_or(&none);
+        let yes = self.yes.get(&record.cluster).unwrap_or(&none);
         // Who is alone asks nobody.
-        let alone = record.view.len() == 1;
+        let alone = view.len() == 1;
         match members.into_iter().find(|member| !yes.contains(member) && (!alone || *member != who))
         {
             Some(Who { node, life }) => {

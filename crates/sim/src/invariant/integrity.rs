@@ -1,22 +1,33 @@
-//! Integrity: what is delivered was sent, is delivered once, and in its sender's order.
+//! Integrity: what is in the order was sent, is there once, and in its sender's order.
 
-use super::{Accepted, Invariant, Seen, Who};
+use super::{Invariant, Seen, Who, views::Views};
+use bytes::Bytes;
 use roundelay_core::{
-    id::NodeId,
-    multicast::{Command, Delivery, Event},
+    multicast::{Command, Delivery, Event, Refusal, Ticket},
     node,
     protocol::{Effect, Input},
 };
 use std::collections::BTreeMap;
 
-/// No message is delivered twice, none that was not sent or was refused, and those of one sender
-/// come in the order in which they were sent, without gaps. The sender is told so once, when it is
-/// delivered there.
+/// The order has no message that was not sent, or was refused, and those of one life come in the
+/// order in which they were sent, each once, in whichever view. The sender is told the place of each.
+/// Of what a life was told that it may or may not be in the order, both may be true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Integrity {
-    sent: BTreeMap<NodeId, Accepted>,
-    delivered: BTreeMap<(Who, NodeId), u64>,
-    answered: BTreeMap<Who, u64>,
+    views: Views,
+    sent: BTreeMap<Who, Vec<Sent>>,
+    /// The last position, by whomever it was delivered first.
+    last: u64,
+}
+
+/// Something that an application has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Sent {
+    ticket: Ticket,
+    payload: Bytes,
+    /// Its place, once it is known.
+    position: Option<u64>,
+    refused: Option<Refusal>,
 }
 
 impl Invariant for Integrity {
@@ -25,7 +36,7 @@ impl Invariant for Integrity {
     }
 
     fn source(&self) -> &'static str {
-        "docs/protocols/multicast.md: integrity, FIFO order"
+        "docs/protocols/multicast.md: integrity, FIFO order (T8, T10)"
     }
 
     fn paper(&self) -> &'static str {
@@ -33,21 +44,22 @@ impl Invariant for Integrity {
     }
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
+        self.views.see(who, seen);
         match seen {
             Seen::Input(Input::Command(node::Command::Order(Command::Send {
                 ticket,
                 payload,
             }))) => {
-                self.sent.entry(who.node).or_default().ask(*ticket, payload);
+                let (ticket, payload) = (*ticket, payload.clone());
+                let sent = Sent { ticket, payload, position: None, refused: None };
+                self.sent.entry(who).or_default().push(sent);
                 Ok(())
             }
             Seen::Effect(Effect::Emit(node::Event::Order(event))) => match event {
-                Event::Delivered(delivery) => self.on_delivered(who, delivery),
-                Event::Refused { ticket, .. } => {
-                    self.sent.entry(who.node).or_default().refuse(*ticket)
-                }
-                Event::Sent { ticket, .. } => self.on_sent(who, *ticket),
-                Event::MemberLeft(_) | Event::LeaveDone => Ok(()),
+                Event::Delivered(delivery) => self.on_delivered(delivery),
+                Event::Refused { ticket, reason } => self.on_refused(who, *ticket, *reason),
+                Event::Sent { ticket, position } => self.on_sent(who, *ticket, *position),
+                _ => Ok(()),
             },
             _ => Ok(()),
         }
@@ -55,29 +67,74 @@ impl Invariant for Integrity {
 }
 
 impl Integrity {
-    fn on_delivered(&mut self, who: Who, delivery: &Delivery) -> Result<(), String> {
-        let Delivery { sender, sequence, payload, .. } = delivery;
-        let last = self.delivered.entry((who, *sender)).or_default();
-        if *sequence != *last + 1 {
-            return Err(format!("number {sequence} of {sender} is delivered after {last}"));
+    fn on_delivered(&mut self, delivery: &Delivery) -> Result<(), String> {
+        let Delivery { position, sender, incarnation, payload, .. } = delivery;
+        // The others deliver it in the same place: that is one order.
+        if *position <= self.last {
+            return Ok(());
         }
-        *last = *sequence;
-        match self.sent.get(sender) {
-            None => Err(format!("{sender} never sent anything")),
-            Some(sent) => sent.expect(*sequence, payload),
+        self.last = *position;
+        let Some(who) = self.views.life((*sender, *incarnation)) else {
+            return Err(format!("{delivery:?} is of no member that there was"));
+        };
+        let sent = self.sent.entry(who).or_default();
+        let after_last = sent.iter().rposition(|sent| sent.position.is_some());
+        for sent in &mut sent[after_last.map_or(0, |last| last + 1)..] {
+            match sent.refused {
+                // It may be this one, or not be in the order.
+                Some(Refusal::Unknown) if sent.payload != *payload => {}
+                None | Some(Refusal::Unknown) if sent.payload == *payload => {
+                    sent.position = Some(*position);
+                    return Ok(());
+                }
+                None => {
+                    let (payload, ticket) = (&sent.payload, sent.ticket);
+                    return Err(format!("{delivery:?} comes before {payload:?}, ticket {ticket}"));
+                }
+                Some(_) => {}
+            }
+        }
+        Err(format!("{delivery:?} was never sent, or is there already"))
+    }
+
+    fn on_refused(&mut self, who: Who, ticket: Ticket, reason: Refusal) -> Result<(), String> {
+        match self.find(who, ticket) {
+            None => Err(format!("ticket {ticket} is refused, but nobody asked for it")),
+            Some(Sent { position: Some(position), .. }) if reason != Refusal::Unknown => {
+                Err(format!("ticket {ticket} is refused, but is in the order at {position}"))
+            }
+            Some(sent) => {
+                sent.refused = Some(reason);
+                Ok(())
+            }
         }
     }
 
-    fn on_sent(&mut self, who: Who, ticket: u64) -> Result<(), String> {
-        let delivered = self.delivered.get(&(who, who.node)).copied().unwrap_or(0);
-        let answered = self.answered.entry(who).or_default();
-        let sent = self.sent.get(&who.node).and_then(|sent| sent.ticket(delivered));
-        if sent == Some(ticket) && delivered == *answered + 1 {
-            *answered = delivered;
+    fn on_sent(&mut self, who: Who, ticket: Ticket, position: u64) -> Result<(), String> {
+        self.untangle(who, ticket, position);
+        let sent = self.find(who, ticket);
+        if sent.as_ref().is_some_and(|sent| sent.position == Some(position)) {
             Ok(())
         } else {
-            Err(format!("ticket {ticket} is said to be sent, {answered} were, {sent:?} was last"))
+            Err(format!("ticket {ticket} is said to be sent at {position}, but is {sent:?}"))
         }
+    }
+
+    /// Of two that say the same, one of which may or may not be in the order, the sender knows which
+    /// one it is.
+    fn untangle(&mut self, who: Who, ticket: Ticket, position: u64) {
+        let Some(sent) = self.sent.get_mut(&who) else { return };
+        let there = sent.iter().position(|sent| sent.position == Some(position));
+        let asked = sent.iter().rposition(|sent| sent.ticket == ticket && sent.position.is_none());
+        let (Some(there), Some(asked)) = (there, asked) else { return };
+        let unknown = sent[there].refused == Some(Refusal::Unknown);
+        if unknown && sent[there].payload == sent[asked].payload {
+            (sent[there].position, sent[asked].position) = (None, Some(position));
+        }
+    }
+
+    fn find(&mut self, who: Who, ticket: Ticket) -> Option<&mut Sent> {
+        self.sent.get_mut(&who)?.iter_mut().rfind(|sent| sent.ticket == ticket)
     }
 }
 
@@ -85,70 +142,97 @@ impl Integrity {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use roundelay_core::multicast::Refusal;
 
-    fn refused(ticket: u64) -> Line {
-        order_event(Event::Refused { ticket, reason: Refusal::WindowFull })
+    fn refused(ticket: u64, reason: Refusal) -> Line {
+        order_event(Event::Refused { ticket, reason })
+    }
+
+    /// Nodes 1 and 2 use view 1.
+    fn and(more: &[(u64, Line)]) -> Vec<(u64, Line)> {
+        [&[(1, installed_among(2)), (2, installed_among(2))], more].concat()
     }
 
     #[test]
     fn a_refused_message_counts_for_nothing() {
-        holds(
-            &mut Integrity::default(),
-            &[
-                (1, sends(1, "x")),
-                (1, sends(2, "never")),
-                (1, refused(2)),
-                (1, sends(3, "y")),
-                (2, delivers(1, 1, 1, 1, "x")),
-                (2, delivers(2, 2, 1, 2, "y")),
-            ],
-        );
+        let history = [
+            (1, sends(1, "x")),
+            (1, sends(2, "never")),
+            (1, refused(2, Refusal::WindowFull)),
+            (1, sends(3, "y")),
+            (2, delivers(1, 1, 1, 1, "x")),
+            (2, delivers(2, 2, 1, 2, "y")),
+            (1, delivers(1, 1, 1, 1, "x")),
+        ];
+        holds(&mut Integrity::default(), &and(&history));
     }
 
     #[test]
     fn a_message_that_nobody_sent_is_found() {
-        breaks(&mut Integrity::default(), &[(2, delivers(1, 1, 1, 1, "x"))], "never sent");
-        let history = [(1, sends(1, "x")), (1, refused(1)), (2, delivers(1, 1, 1, 1, "x"))];
-        breaks(&mut Integrity::default(), &history, "never sent");
+        let unsent = [(2, delivers(1, 1, 1, 1, "x"))];
+        breaks(&mut Integrity::default(), &and(&unsent), "never sent");
+        let no = refused(1, Refusal::TooLarge);
+        let history = [(1, sends(1, "x")), (1, no), (2, delivers(1, 1, 1, 1, "x"))];
+        breaks(&mut Integrity::default(), &and(&history), "never sent");
+        breaks(&mut Integrity::default(), &and(&[(2, delivers(1, 1, 3, 1, "x"))]), "no member");
     }
 
     #[test]
     fn a_changed_message_is_found() {
         let history = [(1, sends(1, "x")), (2, delivers(1, 1, 1, 1, "X"))];
-        breaks(&mut Integrity::default(), &history, "was sent as");
+        breaks(&mut Integrity::default(), &and(&history), "comes before");
     }
 
     #[test]
     fn a_repeated_message_is_found() {
         let history =
             [(1, sends(1, "x")), (2, delivers(1, 1, 1, 1, "x")), (2, delivers(2, 2, 1, 1, "x"))];
-        breaks(&mut Integrity::default(), &history, "delivered after 1");
+        breaks(&mut Integrity::default(), &and(&history), "there already");
     }
 
     #[test]
     fn a_message_before_an_earlier_one_of_its_sender_is_found() {
         let history = [(1, sends(1, "x")), (1, sends(2, "y")), (2, delivers(1, 2, 1, 2, "y"))];
-        breaks(&mut Integrity::default(), &history, "delivered after 0");
+        breaks(&mut Integrity::default(), &and(&history), "comes before");
     }
 
     #[test]
-    fn a_wrong_a_second_and_a_missing_answer_are_found() {
-        let sent = |ticket| (1, order_event(Event::Sent { ticket, position: 1 }));
-        let first = [(1, sends(7, "x")), (1, sends(8, "y")), (1, delivers(1, 1, 1, 1, "x"))];
-        let and = |more: &[(u64, Line)]| -> Vec<(u64, Line)> {
-            first.iter().chain(more).cloned().collect()
-        };
-        holds(&mut Integrity::default(), &and(&[sent(7)]));
-        breaks(&mut Integrity::default(), &and(&[sent(8)]), "Some(7) was last");
-        breaks(&mut Integrity::default(), &and(&[sent(7), sent(7)]), "1 were");
-        let late = [(1, delivers(2, 2, 1, 2, "y")), sent(8)];
-        breaks(&mut Integrity::default(), &and(&late), "0 were");
-        breaks(&mut Integrity::default(), &[sent(7)], "None was last");
+    fn what_may_be_in_the_order_is_or_is_not() {
+        let start = [
+            (1, sends(1, "x")),
+            (1, sends(2, "y")),
+            (1, refused(1, Refusal::Unknown)),
+            (1, sends(3, "z")),
+        ];
+        let there = [(2, delivers(1, 1, 1, 1, "x")), (2, delivers(2, 2, 1, 2, "y"))];
+        holds(&mut Integrity::default(), &and(&[&start[..], &there].concat()));
+        let not = [(2, delivers(1, 1, 1, 1, "y")), (2, delivers(2, 2, 1, 2, "z"))];
+        holds(&mut Integrity::default(), &and(&[&start[..], &not].concat()));
+        let late = [&not[..], &[(2, delivers(3, 3, 1, 3, "x"))]].concat();
+        breaks(&mut Integrity::default(), &and(&[&start[..], &late].concat()), "there already");
     }
 
     #[test]
-    fn a_refusal_of_nothing_is_found() {
-        breaks(&mut Integrity::default(), &[(1, refused(9))], "nobody asked");
+    fn of_two_equal_ones_the_sender_knows_which_it_is() {
+        let sent = |ticket| order_event(Event::Sent { ticket, position: 1 });
+        let history = [
+            (1, sends(1, "x")),
+            (1, refused(1, Refusal::Unknown)),
+            (1, sends(2, "x")),
+            (2, delivers(1, 1, 1, 1, "x")),
+            (1, sent(2)),
+        ];
+        holds(&mut Integrity::default(), &and(&history));
+    }
+
+    #[test]
+    fn a_wrong_and_an_early_answer_are_found() {
+        let sent = |ticket, position| order_event(Event::Sent { ticket, position });
+        let start = [(1, sends(7, "x")), (1, sends(8, "y")), (1, delivers(1, 1, 1, 1, "x"))];
+        let and = |line: Line| and(&[&start[..], &[(1, line)]].concat());
+        holds(&mut Integrity::default(), &and(sent(7, 1)));
+        breaks(&mut Integrity::default(), &and(sent(8, 1)), "but is");
+        breaks(&mut Integrity::default(), &and(sent(7, 2)), "but is");
+        breaks(&mut Integrity::default(), &and(refused(7, Refusal::Leaving)), "in the order at 1");
+        breaks(&mut Integrity::default(), &and(refused(9, Refusal::Leaving)), "nobody asked");
     }
 }

@@ -5,17 +5,20 @@ use roundelay_core::{multicast::Body, node, protocol::Effect};
 use std::collections::BTreeMap;
 
 /// Whoever has said "all I send after sequence *s* is later than *T*" sends nothing after *s* that
-/// is not; messages are numbered one by one, and sent again only as they were.
+/// is not, in that view; messages are numbered one by one, and sent again only as they were.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct KeptClocks {
-    promises: BTreeMap<Who, Promise>,
+    /// By life and view.
+    promises: BTreeMap<(Who, u64), Promise>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Promise {
     /// All that is sent from now on is later than this.
     clock: u64,
-    /// The times of what was sent, by sequence from 1.
+    /// The last sequence before the view, once it is known.
+    begin: Option<u64>,
+    /// The times of what was sent since then, by sequence.
     times: Vec<u64>,
 }
 
@@ -41,24 +44,29 @@ impl Invariant for KeptClocks {
             return Ok(());
         };
         match message.body {
-            Body::Data { sequence, time, .. } => {
-                self.promises.entry(who).or_default().send(sequence, time)
-            }
-            Body::Clock { time, after, .. } => {
-                self.promises.entry(who).or_default().tell(time, after)
-            }
+            Body::Data { sequence, time, .. } => self.of(who, message.view).send(sequence, time),
+            Body::Clock { time, after, .. } => self.of(who, message.view).tell(time, after),
             _ => Ok(()),
         }
     }
 }
 
+impl KeptClocks {
+    fn of(&mut self, who: Who, view: u64) -> &mut Promise {
+        let begin = (view == 1).then_some(0);
+        let blank = || Promise { begin, ..Promise::default() };
+        self.promises.entry((who, view)).or_insert_with(blank)
+    }
+}
+
 impl Promise {
     fn send(&mut self, sequence: u64, time: u64) -> Result<(), String> {
-        let last = self.times.len() as u64;
-        if sequence == 0 || sequence > last + 1 {
+        let begin = *self.begin.get_or_insert(sequence.saturating_sub(1));
+        let last = begin + self.times.len() as u64;
+        if sequence <= begin || sequence > last + 1 {
             return Err(format!("sends number {sequence} after {last}"));
         }
-        if let Some(before) = self.times.get(sequence as usize - 1) {
+        if let Some(before) = self.times.get((sequence - begin) as usize - 1) {
             // A piece more, or once more.
             return if *before == time {
                 Ok(())
@@ -78,11 +86,13 @@ impl Promise {
     }
 
     fn tell(&mut self, time: u64, after: u64) -> Result<(), String> {
-        let last = self.times.len() as u64;
-        if after > last {
+        let begin = *self.begin.get_or_insert(after);
+        let last = begin + self.times.len() as u64;
+        if !(begin..=last).contains(&after) {
             return Err(format!("speaks of number {after}, but has sent only {last}"));
         }
-        if let Some(next) = self.times.get(after as usize).filter(|next| **next <= time) {
+        let next = self.times.get((after - begin) as usize);
+        if let Some(next) = next.filter(|next| **next <= time) {
             return Err(format!("says that all after {after} is later than {time}, not {next}"));
         }
         self.clock = self.clock.max(time);
@@ -135,5 +145,21 @@ mod tests {
         breaks(&mut KeptClocks::default(), &again, "before with 5");
         let gap = [first(), (1, sends_data(3, 6, (0, 1), "z"))];
         breaks(&mut KeptClocks::default(), &gap, "number 3 after 1");
+    }
+
+    #[test]
+    fn in_the_next_view_numbers_go_on_and_clocks_begin_anew() {
+        let next = |line| (1, in_view(2, line));
+        let start = [
+            first(),
+            next(sends_clock(2, 1, &[1])),
+            next(sends_data(2, 3, (0, 1), "y")),
+            next(sends_clock(4, 2, &[2])),
+        ];
+        holds(&mut KeptClocks::default(), &start);
+        let early = [&start[..], &[next(sends_data(3, 4, (0, 1), "z"))]].concat();
+        breaks(&mut KeptClocks::default(), &early, "promised after 4");
+        let back = [&start[..], &[next(sends_data(1, 5, (0, 2), "x"))]].concat();
+        breaks(&mut KeptClocks::default(), &back, "number 1 after 2");
     }
 }

@@ -51,7 +51,7 @@ impl Invariant for PeerStates {
             Seen::Effect(Effect::Emit(node::Event::Peer { peer, state })) => {
                 self.on_change(who, *peer, *state)
             }
-            Seen::Effect(_) | Seen::Tokens(_) => Ok(()),
+            Seen::Effect(_) | Seen::End(_) => Ok(()),
         }
     }
 }

@@ -1,58 +1,57 @@
-//! What each life has been told about the others: whom its lock reaches, and who leaves.
+//! What each life has been told about the others: whom its lock reaches.
 
-use super::{Seen, Who};
+use super::{Seen, Who, views::Views};
 use roundelay_core::{
+    detector::State,
     founding,
     id::NodeId,
     node,
-    protocol::{Effect, Input, InputOf, To},
-    tokenring::{Body, LockName, Mode},
+    protocol::{Effect, Input, InputOf},
+    tokenring::{LockName, Mode},
     view::View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The part of each life's knowledge that decides where its tokens may go. It is exact: a peer is
-/// reached from the moment on at which it has said over its link that it is active (founding, rule
-/// 6) until the link is told to be down.
+/// The part of each life's knowledge that decides where its tokens may go: a peer is reached from the
+/// moment on at which it has said over its link that it is active in the same group (founding, rule
+/// 6) and is up, until it is suspected or the link is told to be down.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Reach {
+    views: Views,
     lives: BTreeMap<Who, Known>,
 }
 
 /// What one life knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Known {
-    /// The walk in whose view it is active.
-    run: Option<u64>,
-    view: Option<View>,
-    /// The peers whose link is up, and whether they have said since then that they are active.
-    links: BTreeMap<NodeId, bool>,
-    /// Who leaves or has left: it has acknowledged that.
-    gone: BTreeSet<NodeId>,
-    leaves: bool,
+    /// The group that it is active in.
+    cluster: Option<u64>,
+    /// The peers whose link is up, and in which group they have said since then that they are active.
+    links: BTreeMap<NodeId, Option<u64>>,
+    /// The peers that are up.
+    up: BTreeSet<NodeId>,
 }
 
 impl Reach {
     /// Takes note of what is seen of `who`.
     pub(crate) fn see(&mut self, who: Who, seen: &Seen<'_>) {
+        self.views.see(who, seen);
         match seen {
             Seen::Input(input) => self.on_input(who, input),
-            Seen::Effect(Effect::Save(record)) => self.life(who).run = Some(record.run),
-            Seen::Effect(Effect::Emit(node::Event::Founding(founding::Event::Installed {
-                view,
-                ..
-            }))) => self.life(who).view = Some(view.clone()),
-            Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
-                self.on_send(who, to, &message.body);
+            Seen::Effect(Effect::Save(record)) => {
+                self.life(who).cluster = Some(record.cluster);
+            }
+            Seen::Effect(Effect::Emit(node::Event::Peer { peer, state })) => {
+                let up = &mut self.life(who).up;
+                if *state == State::Up { up.insert(*peer) } else { up.remove(peer) };
             }
             _ => {}
         }
     }
 
-    /// What `who` knows, once it uses a view.
+    /// What `who` knows, and the view that it uses, if it uses one.
     pub(crate) fn of(&self, who: Who) -> Option<(&Known, &View)> {
-        let known = self.lives.get(&who)?;
-        Some((known, known.view.as_ref()?))
+        Some((self.lives.get(&who)?, self.views.of(who)?))
     }
 
     fn life(&mut self, who: Who) -> &mut Known {
@@ -62,7 +61,7 @@ impl Reach {
     fn on_input(&mut self, who: Who, input: &InputOf<node::Node>) {
         match input {
             Input::LinkUp(peer) => {
-                self.life(who).links.insert(*peer, false);
+                self.life(who).links.insert(*peer, None);
             }
             Input::LinkDown(peer) => {
                 self.life(who).links.remove(peer);
@@ -73,26 +72,9 @@ impl Reach {
                 else {
                     return;
                 };
-                let known = self.life(who);
-                if known.run == Some(*run)
-                    && let Some(active) = known.links.get_mut(from)
-                {
-                    *active = true;
+                if let Some(active) = self.life(who).links.get_mut(from) {
+                    *active = Some(*run);
                 }
-            }
-            _ => {}
-        }
-    }
-
-    fn on_send(&mut self, who: Who, to: &To, body: &Body) {
-        match body {
-            Body::Leaving => self.life(who).leaves = true,
-            Body::LeavingAck { .. } => self.life(who).gone.extend(to.peers()),
-            Body::LeftAck { member } => {
-                let known = self.life(who);
-                let view = known.view.as_ref();
-                let gone = view.and_then(|view| view.members.get(usize::from(*member)));
-                known.gone.extend(gone.map(|member| member.id));
             }
             _ => {}
         }
@@ -100,19 +82,10 @@ impl Reach {
 }
 
 impl Known {
-    /// Whether `peer` stays, for all that is known.
-    pub(crate) fn stays(&self, peer: NodeId) -> bool {
-        !self.gone.contains(&peer)
-    }
-
     /// Whether a token may go to `peer` (H16).
     pub(crate) fn reaches(&self, peer: NodeId) -> bool {
-        self.stays(peer) && self.links.get(&peer) == Some(&true)
-    }
-
-    /// Whether this life itself leaves.
-    pub(crate) fn leaves(&self) -> bool {
-        self.leaves
+        let active = self.links.get(&peer).copied().flatten();
+        self.up.contains(&peer) && active.is_some() && active == self.cluster
     }
 }
 

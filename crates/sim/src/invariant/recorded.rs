@@ -11,17 +11,17 @@ use roundelay_core::{
 use std::collections::BTreeMap;
 
 /// Whoever sends on the request of another, or acknowledges it, has recorded it: the next token
-/// that it passes on has it. From pass to pass neither the vectors of a token nor its sequence go back, and only
+/// that it passes on in that view has it. From pass to pass neither the vectors of a token nor its sequence go back, and only
 /// the turn of a member says that it was served.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recorded {
     reach: Reach,
-    /// The last pass over each link: what has a smaller number is a repetition.
-    passes: BTreeMap<(Who, NodeId), u64>,
-    /// Per life and lock: the newest request of each position that it must know.
-    records: BTreeMap<(Who, LockName), Vec<u64>>,
-    /// The tokens as they were passed last.
-    tokens: BTreeMap<LockName, Token>,
+    /// The last pass over each link in a view: what has a smaller number is a repetition.
+    passes: BTreeMap<(u64, Who, NodeId), u64>,
+    /// Per view, life and lock: the newest request of each position that it must know.
+    records: BTreeMap<(u64, Who, LockName), Vec<u64>>,
+    /// The tokens of each view as they were passed last.
+    tokens: BTreeMap<(u64, LockName), Token>,
 }
 
 impl Invariant for Recorded {
@@ -49,6 +49,7 @@ impl Invariant for Recorded {
 impl Recorded {
     fn on_send(&mut self, who: Who, to: &To, body: &Body) -> Result<(), String> {
         let Some((_, view)) = self.reach.of(who) else { return Ok(()) };
+        let number_of_view = view.number;
         match body {
             Body::Request { lock, requester, number, .. } => {
                 let position = usize::from(*requester);
@@ -65,10 +66,10 @@ impl Recorded {
             Body::Pass { number, lock, token } => {
                 let Some(me) = view.position(who.node) else { return Ok(()) };
                 for to in to.peers() {
-                    let last = self.passes.entry((who, *to)).or_default();
+                    let last = self.passes.entry((number_of_view, who, *to)).or_default();
                     if *number > *last {
                         *last = *number;
-                        self.on_pass(who, me, lock, token)?;
+                        self.on_pass((number_of_view, who), me, lock, token)?;
                     }
                 }
             }
@@ -79,18 +80,18 @@ impl Recorded {
 
     fn on_pass(
         &mut self,
-        who: Who,
+        (view, who): (u64, Who),
         me: usize,
         lock: &LockName,
         token: &Token,
     ) -> Result<(), String> {
-        if let Some(records) = self.records.get(&(who, lock.clone()))
+        if let Some(records) = self.records.get(&(view, who, lock.clone()))
             && let Some(position) = behind(&token.wanted, records)
         {
             let number = records[position];
             return Err(format!("passes {lock} without request {number} of {position}: {token:?}"));
         }
-        let Some(before) = self.tokens.insert(lock.clone(), token.clone()) else { return Ok(()) };
+        let Some(before) = self.tokens.insert((view, lock.clone()), token.clone()) else { return Ok(()) };
         let back = behind(&token.wanted, &before.wanted).is_some()
             || behind(&token.served, &before.served).is_some()
             || token.sequence < before.sequence;
@@ -106,13 +107,13 @@ impl Recorded {
 }
 
 fn record(
-    records: &mut BTreeMap<(Who, LockName), Vec<u64>>,
+    records: &mut BTreeMap<(u64, Who, LockName), Vec<u64>>,
     (who, lock): (Who, &LockName),
     view: &View,
     position: usize,
     number: u64,
 ) {
-    let record = records.entry((who, lock.clone())).or_insert_with(|| vec![0; view.len()]);
+    let record = records.entry((view.number, who, lock.clone())).or_insert_with(|| vec![0; view.len()]);
     record[position] = record[position].max(number);
 }
 

@@ -14,15 +14,14 @@ use roundelay_core::{
 use std::collections::BTreeMap;
 
 /// A resting token is passed to the first member in ring order that wants it according to the
-/// token's own vectors; only those are skipped whom the passer cannot reach or who have said that
-/// they leave. Where nobody wants it, it goes to nobody, but to who asks for it at once (a `try`),
-/// or, from a member that leaves, to the next one. A circulating token goes to the successor that
-/// stays, and waits for it. No token goes to who cannot be reached, or leaves.
+/// token's own vectors; only those are skipped whom the passer cannot reach. Where nobody wants it, it
+/// goes to nobody, but to who asks for it at once (a `try`). A circulating token goes to the
+/// successor, and waits for it. No token goes to who cannot be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RingOrder {
     reach: Reach,
-    /// The last pass over each link: what has a smaller number is a repetition.
-    passes: BTreeMap<(Who, NodeId), u64>,
+    /// The last pass over each link in a view: what has a smaller number is a repetition.
+    passes: BTreeMap<(u64, Who, NodeId), u64>,
     /// The `try` that the present step began with.
     asked: Option<(LockName, usize)>,
 }
@@ -50,7 +49,7 @@ impl Invariant for RingOrder {
             Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
                 let Body::Pass { number, lock, token } = &message.body else { return Ok(()) };
                 to.peers().iter().try_for_each(|to| {
-                    let last = self.passes.entry((who, *to)).or_default();
+                    let last = self.passes.entry((message.view, who, *to)).or_default();
                     if *number <= *last {
                         return Ok(());
                     }
@@ -74,8 +73,8 @@ impl RingOrder {
         if !known.reaches(to) {
             return Err(format!("passes {lock} to {to}, which it does not reach"));
         }
-        let next = if circulates(view, lock) && !known.leaves() {
-            ring_from(view, me).find(|p| known.stays(view.members[*p].id))
+        let next = if circulates(view, lock) {
+            ring_from(view, me).next()
         } else {
             self.next_wanting(known, view, me, lock, token, at)
         };
@@ -96,12 +95,10 @@ impl RingOrder {
         token: &Token,
         asked: usize,
     ) -> Option<usize> {
-        let reached = || ring_from(view, me).filter(|p| known.reaches(view.members[*p].id));
-        let wanting = reached().find(|p| token.wanted[*p] > token.served[*p]);
-        wanting.or_else(|| {
-            let attempt = self.asked.as_ref() == Some(&(lock.clone(), asked));
-            if attempt { Some(asked) } else { reached().next().filter(|_| known.leaves()) }
-        })
+        let mut reached = ring_from(view, me).filter(|p| known.reaches(view.members[*p].id));
+        let wanting = reached.find(|p| token.wanted[*p] > token.served[*p]);
+        let attempt = self.asked.as_ref() == Some(&(lock.clone(), asked));
+        wanting.or_else(|| attempt.then_some(asked))
     }
 }
 
@@ -115,7 +112,10 @@ fn attempt(input: &InputOf<node::Node>) -> Option<(LockName, usize)> {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use roundelay_core::tokenring::{Message, Mode};
+    use roundelay_core::{
+        detector::State,
+        tokenring::{Message, Mode},
+    };
 
     /// Node 1 uses a view of three and reaches both others.
     fn start(mode: Mode) -> Vec<(u64, Line)> {
@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_reached_or_leaves_is_skipped_and_gets_nothing() {
+    fn who_is_not_reached_is_skipped_and_gets_nothing() {
         let mut down = start(Mode::Rest);
         down.push((1, Line::Input(Input::LinkDown(id(2)))));
-        let mut leaving = start(Mode::Rest);
-        leaving.push((1, says(2, Body::LeavingAck { last_pass: 0 })));
+        let mut suspect = start(Mode::Rest);
+        suspect.push((1, peer(2, State::Suspect)));
         let mut unconfirmed = start(Mode::Rest);
         unconfirmed.push((1, Line::Input(Input::LinkUp(id(2)))));
-        for start in [down, leaving, unconfirmed] {
+        for start in [down, suspect, unconfirmed] {
             let skips = after(&start, passes(3, 1, [0, 1, 1], [0, 0, 0]));
             holds(&mut RingOrder::default(), &skips);
             let passes = after(&start, passes(2, 1, [0, 1, 1], [0, 0, 0]));
@@ -171,30 +171,24 @@ mod tests {
     #[test]
     fn a_pass_to_who_does_not_want_it_is_found() {
         let unwanted = passes(2, 1, [0, 1, 0], [0, 1, 0]);
-        let mut history = start(Mode::Rest);
+        let history = start(Mode::Rest);
         breaks(&mut RingOrder::default(), &after(&history, unwanted.clone()), "not to None");
-        // Who asks at once may get it, and so may whoever follows a member that leaves.
+        // Who asks at once may get it.
         let (lock, number) = (lock("default"), 1);
         let body = Body::Try { lock, requester: 1, number, hops: 0 };
         let message = node::Message::Lock(Message { view: 1, body });
         let asks = Line::Input(Input::Message { from: id(3), message });
-        holds(&mut RingOrder::default(), &after(&after(&history, asks), unwanted.clone()));
-        history.push((1, says(2, Body::Leaving)));
-        holds(&mut RingOrder::default(), &after(&history, unwanted));
-        let second = after(&history, passes(3, 1, [0; 3], [0; 3]));
-        breaks(&mut RingOrder::default(), &second, "not to");
+        holds(&mut RingOrder::default(), &after(&after(&history, asks), unwanted));
     }
 
     #[test]
-    fn a_circulating_token_skips_nobody_who_stays() {
+    fn a_circulating_token_skips_nobody() {
         let mut history = start(Mode::Circulate);
         holds(&mut RingOrder::default(), &after(&history, passes(2, 1, [0; 3], [0; 3])));
         let skips = passes(3, 1, [0; 3], [0; 3]);
         breaks(&mut RingOrder::default(), &after(&history, skips.clone()), "not to");
         history.push((1, Line::Input(Input::LinkDown(id(2)))));
-        breaks(&mut RingOrder::default(), &after(&history, skips.clone()), "not to");
-        history.push((1, says(3, Body::LeftAck { member: 1 })));
-        holds(&mut RingOrder::default(), &after(&history, skips));
+        breaks(&mut RingOrder::default(), &after(&history, skips), "not to");
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! Short histories for the tests of the invariants.
 
-use super::{Invariant, Seen, Who};
+use super::{End, Invariant, Seen, Who};
 use bytes::Bytes;
 use roundelay_core::{
-    founding, gossip,
+    change, detector, founding, gossip,
     id::{Life, Name, NodeId},
     multicast, node,
     protocol::{Effect, EffectOf, Input, InputOf, To},
-    tokenring::{self, LockName, Received, Token},
-    view::{Member, Record, View},
+    time::Time,
+    tokenring::{self, LockName, Token},
+    view::{Ballot, Member, Record, Value, View},
 };
+use core::time::Duration;
 
 /// One observation, owned.
 #[derive(Clone, Debug)]
 pub(crate) enum Line {
     Input(InputOf<node::Node>),
     Effect(EffectOf<node::Node>),
-    Tokens(Vec<LockName>),
+    End { tokens: Vec<LockName>, time: Time, lease_until: Time, ended: bool },
 }
 
 /// Node `n`, called `p1`, `p2` …
@@ -65,7 +67,8 @@ pub(crate) fn released(name: &str, ticket: u64, fence: u64) -> Line {
 }
 
 fn pass(name: &str, number: u64) -> node::Message {
-    let token = Token { sequence: 1, hops: 0, wanted: vec![0; 3], served: vec![0; 3] };
+    let (wanted, served) = (vec![0; 3], vec![0; 3]);
+    let token = Token { sequence: 1, hops: 0, wanted, served, fresh: false };
     let body = tokenring::Body::Pass { number, lock: lock(name), token };
     node::Message::Lock(tokenring::Message { view: 1, body })
 }
@@ -88,7 +91,8 @@ pub(crate) fn sends_token(
     wanted: [u64; 3],
     served: [u64; 3],
 ) -> Line {
-    let token = Token { sequence: 1, hops: 0, wanted: wanted.into(), served: served.into() };
+    let (wanted, served) = (wanted.into(), served.into());
+    let token = Token { sequence: 1, hops: 0, wanted, served, fresh: false };
     says(to, tokenring::Body::Pass { number, lock: lock(name), token })
 }
 
@@ -104,15 +108,29 @@ pub(crate) fn founding_to(to: u64, message: founding::Message) -> Line {
     Line::Effect(Effect::Send { to: To::One(id(to)), message })
 }
 
-fn view_of(n: u64, mode: tokenring::Mode) -> View {
-    let member = |n| Member { id: id(n), name: name(n), life: Life(1), incarnation: 1 };
-    let (members, ring) = ((1..=n).map(member).collect(), (0..n as u16).collect());
-    View { number: 1, members, ring, mode }
+/// View `number`: these members of the first view, and then these, who join with it.
+pub(crate) fn view_of(number: u64, old: &[u64], new: &[u64]) -> View {
+    let member = |n: &u64, incarnation| Member {
+        id: id(*n),
+        name: name(*n),
+        life: who(*n).life,
+        incarnation,
+    };
+    let old = old.iter().map(|n| member(n, 1));
+    let members: Vec<Member> = old.chain(new.iter().map(|n| member(n, number))).collect();
+    let ring = (0..members.len() as u16).collect();
+    let (mode, lease) = (tokenring::Mode::Rest, Duration::from_secs(1));
+    View { number, members: members.into(), ring, mode, lease }
 }
 
-fn installs(view: View) -> Line {
-    let event = founding::Event::Installed { view, founder: 0 };
-    Line::Effect(Effect::Emit(node::Event::Founding(event)))
+fn founded(n: u64, mode: tokenring::Mode) -> View {
+    let members: Vec<u64> = (1..=n).collect();
+    View { mode, ..view_of(1, &members, &[]) }
+}
+
+/// Installs this view, which begins after this position.
+pub(crate) fn views(view: View, joins: bool, position: u64) -> Line {
+    Line::Effect(Effect::Emit(node::Event::View { view, joins, loss: false, position }))
 }
 
 /// Installs a view of nodes 1 to 3.
@@ -122,17 +140,71 @@ pub(crate) fn installed() -> Line {
 
 /// Installs a view of nodes 1 to `n`.
 pub(crate) fn installed_among(n: u64) -> Line {
-    installs(view_of(n, tokenring::Mode::Rest))
+    views(founded(n, tokenring::Mode::Rest), false, 0)
+}
+
+/// Goes on into view 2: these members of view 1, and then these, who join; it begins after this
+/// position.
+pub(crate) fn installs_next(old: &[u64], new: &[u64], position: u64) -> Line {
+    views(view_of(2, old, new), false, position)
+}
+
+/// The same, where the token circulates.
+pub(crate) fn circulates_next(old: &[u64], new: &[u64], position: u64) -> Line {
+    let view = View { mode: tokenring::Mode::Circulate, ..view_of(2, old, new) };
+    views(view, false, position)
+}
+
+/// The same, by one of those who join.
+pub(crate) fn joins_next(old: &[u64], new: &[u64], position: u64) -> Line {
+    views(view_of(2, old, new), true, position)
+}
+
+/// Is left out, or has left.
+pub(crate) fn out(left: bool) -> Line {
+    Line::Effect(Effect::Emit(node::Event::Out { left }))
+}
+
+fn value_of(view: View) -> Value {
+    let (order, lock) = (multicast::Cut::default(), tokenring::Placement::default());
+    Value { view, order, lock, loss: false }
+}
+
+/// Saves this promise about the end of view 1 of nodes 1 to 3, that of run 1.
+pub(crate) fn saves(promised: Option<Ballot>) -> Line {
+    let installed = value_of(founded(3, tokenring::Mode::Rest));
+    Line::Effect(Effect::Save(Record { cluster: 1, installed, promised, accepted: None }.into()))
+}
+
+fn changes(body: change::Body) -> Line {
+    let message = node::Message::Change(change::Message { cluster: 1, view: 1, body });
+    Line::Effect(Effect::Send { to: To::One(id(9)), message })
+}
+
+/// Promises to end view 1.
+pub(crate) fn promises() -> Line {
+    let (ballot, report) = (Ballot::default(), change::Report::default());
+    changes(change::Body::Promise { ballot, accepted: None, report: report.into() })
+}
+
+/// Proposes that these go on into view 2.
+pub(crate) fn accept(ballot: Ballot, members: &[u64]) -> Line {
+    changes(change::Body::Accept { ballot, value: value_of(view_of(2, members, &[])).into() })
 }
 
 /// Becomes active in a view of nodes 1 to 3, that of run 1.
 pub(crate) fn active() -> Line {
-    Line::Effect(Effect::Save(Record { run: 1, view: view_of(3, tokenring::Mode::Rest) }))
+    saves(None)
 }
 
 /// Node `n` becomes active in a view of nodes 1 to 3 and installs it.
 pub(crate) fn uses_view(n: u64, mode: tokenring::Mode) -> Vec<(u64, Line)> {
-    vec![(n, active()), (n, installs(view_of(3, mode)))]
+    vec![(n, active()), (n, views(founded(3, mode), false, 0))]
+}
+
+/// Hears that node `peer` is in this state.
+pub(crate) fn peer(peer: u64, state: detector::State) -> Line {
+    Line::Effect(Effect::Emit(node::Event::Peer { peer: id(peer), state }))
 }
 
 /// Node `n` is told of its link to `peer`, and hears over it that `peer` is active, too.
@@ -140,17 +212,39 @@ pub(crate) fn reached(n: u64, peer: u64) -> Vec<(u64, Line)> {
     let message = founding::Message::Active { run: 1, answer: false };
     let message = node::Message::Founding(message);
     let says = Line::Input(Input::Message { from: id(peer), message });
-    vec![(n, Line::Input(Input::LinkUp(id(peer)))), (n, says)]
+    let up = self::peer(peer, detector::State::Up);
+    vec![(n, Line::Input(Input::LinkUp(id(peer)))), (n, up), (n, says)]
 }
 
-/// Says that the member at this position has left.
-pub(crate) fn says_left(member: u16) -> Line {
-    says(3, tokenring::Body::Left { member, received: vec![Received::default(); 3] })
+/// Asks node `to` for a lock.
+pub(crate) fn asks_for_lock(to: u64) -> Line {
+    says(to, tokenring::Body::Request { lock: lock("a"), requester: 0, number: 1, hops: 0 })
 }
 
 /// Ends the step with these tokens.
 pub(crate) fn tokens(names: &[&str]) -> Line {
-    Line::Tokens(names.iter().map(|name| lock(name)).collect())
+    let tokens = names.iter().map(|name| lock(name)).collect();
+    Line::End { tokens, time: Time::ZERO, lease_until: Time::ZERO, ended: false }
+}
+
+/// Ends the step at this time, with a lease until then.
+pub(crate) fn end(time: u64, lease_until: u64) -> Line {
+    let (time, lease_until) = (Time::from_nanos(time), Time::from_nanos(lease_until));
+    Line::End { tokens: Vec::new(), time, lease_until, ended: false }
+}
+
+/// The same, and its life ends within it.
+pub(crate) fn ends_at(time: u64, lease_until: u64) -> Line {
+    let (time, lease_until) = (Time::from_nanos(time), Time::from_nanos(lease_until));
+    Line::End { tokens: Vec::new(), time, lease_until, ended: true }
+}
+
+/// The same message of the order in this view.
+pub(crate) fn in_view(view: u64, mut line: Line) -> Line {
+    if let Line::Effect(Effect::Send { message: node::Message::Order(message), .. }) = &mut line {
+        message.view = view;
+    }
+    line
 }
 
 /// Is asked to multicast.
@@ -196,12 +290,6 @@ pub(crate) fn sends_clock(time: u64, after: u64, received: &[u64]) -> Line {
     order_to_all(multicast::Body::Clock { time, after, received: received.to_vec() })
 }
 
-/// Says that the member at this position has left the order, and what that one has received.
-pub(crate) fn leaves_order(member: u16, received: &[u64]) -> Line {
-    let last = received[usize::from(member)];
-    order_to_all(multicast::Body::Left { member, last, received: received.to_vec() })
-}
-
 /// Delivers a message of node `sender`.
 pub(crate) fn delivers(
     position: u64,
@@ -212,7 +300,8 @@ pub(crate) fn delivers(
 ) -> Line {
     let payload = Bytes::from_static(text.as_bytes());
     let sender = id(sender);
-    let delivery = multicast::Delivery { position, time, sender, sequence, payload };
+    let incarnation = 1;
+    let delivery = multicast::Delivery { position, time, sender, incarnation, sequence, payload };
     order_event(multicast::Event::Delivered(delivery))
 }
 
@@ -246,12 +335,14 @@ pub(crate) fn last(invariant: &mut dyn Invariant, history: &[(u64, Line)]) -> Re
     let mut result = Ok(());
     for (at, (n, line)) in history.iter().enumerate() {
         assert_eq!(result, Ok(()), "before line {at}");
-        let seen = match line {
-            Line::Input(input) => Seen::Input(input),
-            Line::Effect(effect) => Seen::Effect(effect),
-            Line::Tokens(tokens) => Seen::Tokens(tokens),
+        result = match line {
+            Line::Input(input) => invariant.check(who(*n), &Seen::Input(input)),
+            Line::Effect(effect) => invariant.check(who(*n), &Seen::Effect(effect)),
+            Line::End { tokens, time, lease_until, ended } => {
+                let (time, lease_until, ended) = (*time, *lease_until, *ended);
+                invariant.check(who(*n), &Seen::End(&End { time, tokens, lease_until, ended }))
+            }
         };
-        result = invariant.check(who(*n), &seen);
     }
     result
 }

@@ -7,9 +7,8 @@ use roundelay_core::{
     protocol::Effect,
 };
 
-/// A member tells receipts only of what has come to it, complete and contiguous, and names as its
-/// last message one that it has sent; who passes on the receipts of a leaver claims no more than
-/// that one could.
+/// A member tells receipts only of what has come to it in that view, complete and contiguous, or is
+/// in the order of earlier ones, and names as its last message one that it has sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TrueReceipts {
     arrivals: Arrivals,
@@ -21,7 +20,7 @@ impl Invariant for TrueReceipts {
     }
 
     fn source(&self) -> &'static str {
-        "docs/protocols/multicast.md, T2: vectors are absolute; leaving"
+        "docs/protocols/multicast.md, T2: vectors are absolute within the view"
     }
 
     fn paper(&self) -> &'static str {
@@ -41,20 +40,18 @@ impl Invariant for TrueReceipts {
 
 impl TrueReceipts {
     fn on_send(&self, who: Who, message: &Message) -> Result<(), String> {
-        let (member, last, received) = match &message.body {
-            Body::Clock { after, received, .. } => (self.arrivals.position(who), after, received),
-            Body::Left { member, last, received } => (Some(usize::from(*member)), last, received),
-            _ => return Ok(()),
-        };
-        let known = member.filter(|member| *member < self.arrivals.len());
-        let Some(member) = known.filter(|_| received.len() == self.arrivals.len()) else {
+        let Body::Clock { after, received, .. } = &message.body else { return Ok(()) };
+        let uses = self.arrivals.views.number(who) == Some(message.view);
+        let member = self.arrivals.views.position(who).filter(|_| uses);
+        let fits = self.arrivals.len(message.view) == Some(received.len());
+        let Some(member) = member.filter(|_| fits) else {
             return Err(format!("no member of this view can say {message:?}"));
         };
-        if received[member] != *last {
+        if received[member] != *after {
             return Err(format!("two last messages in {message:?}"));
         }
         for (sender, received) in received.iter().enumerate() {
-            let arrived = self.arrivals.of(member, sender);
+            let arrived = self.arrivals.of(message.view, member, sender);
             if *received > arrived {
                 return Err(format!(
                     "says that member {member} has {received} messages of member {sender}, \
@@ -93,8 +90,6 @@ mod tests {
             (1, sends_clock(6, 2, &[2, 0])),
             (2, sends_clock(6, 0, &[1, 0])),
             (2, sends_clock(6, 0, &[2, 0])),
-            (2, leaves_order(1, &[2, 0])),
-            (1, leaves_order(1, &[1, 0])),
         ];
         holds(&mut TrueReceipts::default(), &and(&more));
     }
@@ -110,19 +105,25 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_after_the_leave_is_found() {
+    fn a_receipt_after_the_promise_is_found() {
         let more = [
-            (2, leaves_order(1, &[2, 0])),
+            (2, promises()),
             (2, receives_data(1, 3, 8, (0, 1), "z")),
-            (2, leaves_order(1, &[3, 0])),
+            (2, sends_clock(8, 0, &[3, 0])),
         ];
         breaks(&mut TrueReceipts::default(), &and(&more), "when 2 have come");
     }
 
     #[test]
-    fn more_than_the_leaver_can_have_is_found() {
-        let more = [(1, sends_data(3, 8, (0, 1), "z")), (1, leaves_order(1, &[3, 0]))];
-        breaks(&mut TrueReceipts::default(), &and(&more), "when 2 have come");
+    fn in_the_next_view_what_is_in_the_order_has_come() {
+        let next = (2, installs_next(&[1, 2], &[], 1));
+        let more = [(2, delivers(1, 5, 1, 1, "x")), next];
+        let says = |received| (2, in_view(2, sends_clock(8, 0, &[received, 0])));
+        holds(&mut TrueReceipts::default(), &and(&[&more[..], &[says(1)]].concat()));
+        let all = [&more[..], &[says(2)]].concat();
+        breaks(&mut TrueReceipts::default(), &and(&all), "when 1 have come");
+        let early = [(2, in_view(2, sends_clock(8, 0, &[1, 0])))];
+        breaks(&mut TrueReceipts::default(), &and(&early), "no member");
     }
 
     #[test]

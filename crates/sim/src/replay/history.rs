@@ -4,7 +4,7 @@ use super::{Divergence, ReadError, Reader, Replay};
 use crate::{
     invariant::{Invariants, Violation, Who},
     scenario::closed_ring,
-    sim::Step,
+    sim::{Reading, Step},
     subject::Subject,
 };
 use core::hash::{Hash, Hasher};
@@ -159,7 +159,9 @@ impl<P: Subject, R: Read> History<P, R> {
         let Life { replay, who, .. } = &self.lives[at];
         let (node, effects) = (who.node, replay.effects());
         let (input, machine) = (entry.input, replay.machine());
-        let step = Step { time, node, input, effects, machine, ended: None };
+        // Of the clocks it is known what they showed, not how fast they ran.
+        let clock = Reading { shows: entry.time, slow_ppm: 0 };
+        let step = Step { time, node, clock, input, effects, machine, ended: None };
         if diverged != Err(Divergence::Panic) && diverged != Err(Divergence::Input) {
             watch(&step);
         }

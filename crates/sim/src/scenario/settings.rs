@@ -4,7 +4,7 @@ use super::{Shape, draw_life};
 use crate::{dice::Dice, sim::Settings};
 use core::time::Duration;
 use roundelay_core::{
-    detector, founding,
+    change, detector, founding,
     gossip::{self, Neighbors, Strategy},
     id::{Life, Name},
     multicast,
@@ -33,7 +33,9 @@ pub(super) fn configs(
     names: &[Name],
     edges: &[(usize, usize)],
 ) -> Vec<Config> {
-    let detector = draw_detector(dice);
+    let lease = dice.span(ms(1000), ms(5000));
+    let detector = draw_detector(dice, lease);
+    let change = draw_change(dice, names);
     let lock = draw_lock(dice, names);
     let order = draw_order(dice, names);
     let gossip = draw_gossip(dice, names);
@@ -51,9 +53,13 @@ pub(super) fn configs(
                 next: shape.next.as_ref().map(|next| names[next[at]].clone()),
                 trigger: shape.trigger,
                 mode: shape.mode,
+                lease,
             };
+            let next = founding.next.clone();
+            let change = change::Config { name: name.clone(), life, next, ..change.clone() };
             let group = GroupConfig {
                 founding,
+                change,
                 lock: shape.parts.lock.then(|| tokenring::Config { me: name.id(), ..lock.clone() }),
                 order: shape
                     .parts
@@ -74,10 +80,23 @@ pub(super) fn configs(
         .collect()
 }
 
-fn draw_detector(dice: &mut Dice) -> detector::Config {
-    detector::Config {
-        heartbeat: dice.span(ms(200), ms(1000)),
-        suspect_min: dice.span(ms(500), ms(3000)),
+/// Heartbeats renew the lease, so there are several in each.
+fn draw_detector(dice: &mut Dice, lease: Duration) -> detector::Config {
+    let heartbeat = dice.span(ms(200), ms(1000)).min(lease / 4);
+    // A heartbeat that is late, or lost, is no reason to leave a member out: with less, a group that
+    // does nothing else would never come to rest.
+    let suspect_min = heartbeat * 5 / 2 + dice.span(Duration::ZERO, ms(1500));
+    detector::Config { heartbeat, suspect_min }
+}
+
+fn draw_change(dice: &mut Dice, names: &[Name]) -> change::Config {
+    change::Config {
+        name: names[0].clone(),
+        life: Life(0),
+        next: None,
+        grace: dice.pick(&[ms(1), ms(100), ms(1000)]),
+        patience: dice.span(ms(200), ms(3000)),
+        repeat: dice.span(ms(50), ms(500)),
     }
 }
 

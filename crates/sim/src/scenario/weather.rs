@@ -296,8 +296,8 @@ impl Weather {
         for node in nodes.into_iter().take(crashes) {
             let end = dice.pick(&[End::At, End::At, End::BetweenEffects, End::FailedSave]);
             let at = match end {
-                // Little is saved, and that early.
-                End::FailedSave => Time::ZERO,
+                // Little is saved, and much of it early.
+                End::FailedSave if dice.chance(500) => Time::ZERO,
                 _ => Time::ZERO + dice.span(Duration::ZERO, storm),
             };
             let (span, keeps_disk) = (dice.span(ms(1), storm), dice.chance(700));

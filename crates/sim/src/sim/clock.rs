@@ -32,9 +32,40 @@ impl Clock {
     }
 }
 
+/// What a node's clock shows at one moment, and how it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// What it shows.
+    pub shows: Time,
+    /// By how many parts per million it runs slow.
+    pub slow_ppm: u32,
+}
+
+impl Reading {
+    /// When the clock that is read at the true time `now` shows `own`: `now`, if that is over.
+    pub fn when(self, now: Time, own: Time) -> Time {
+        let left = own.since(self.shows);
+        if left.is_zero() {
+            return now;
+        }
+        now + Clock { epoch: Duration::ZERO, slow_ppm: self.slow_ppm }.true_span(left)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reading_tells_when_the_clock_gets_there() {
+        let clock = Clock { epoch: Duration::from_secs(99), slow_ppm: 10_000 };
+        let now = Time::from_nanos(5_000_000_000);
+        let reading = Reading { shows: clock.shows(now), slow_ppm: 10_000 };
+        let own = reading.shows + Duration::from_secs(1);
+        let when = reading.when(now, own);
+        assert!(clock.shows(when) >= own && when.since(now) < Duration::from_millis(1011));
+        assert_eq!(reading.when(now, Time::ZERO), now);
+    }
 
     #[test]
     fn a_timer_is_never_early_on_its_own_clock() {

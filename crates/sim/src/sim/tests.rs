@@ -4,7 +4,7 @@ mod durability;
 
 use super::*;
 use crate::network::{Duplication, Jam, Latency, Loss, Path, Straggling, Verdict};
-use roundelay_core::view::Record;
+use roundelay_core::view::{Record, Value};
 
 /// Says its number to the others every ten milliseconds, at the batch boundary, and tells how many
 /// it has heard.
@@ -76,8 +76,11 @@ impl Protocol for Counter {
 
 fn record() -> Record {
     let mode = roundelay_core::tokenring::Mode::Rest;
-    let view = roundelay_core::View { number: 1, members: [].into(), ring: [].into(), mode };
-    Record { run: 7, view }
+    let lease = Duration::from_secs(1);
+    let view =
+        roundelay_core::View { number: 1, members: [].into(), ring: [].into(), mode, lease };
+    let installed = Value::first(view, 0);
+    Record { cluster: 7, installed, promised: None, accepted: None }
 }
 
 fn id(n: u64) -> NodeId {
@@ -177,7 +180,7 @@ fn a_restart_finds_its_disk_and_none_of_the_old_timers() {
     sim.restart(id(0), Counter { peers: Vec::new(), said: 0, heard: 0 }, ms(8));
     let seen = inputs(&mut sim, id(0), ms(17));
     // The old life's tick was due at ten milliseconds, the new one's at eighteen.
-    assert_eq!(seen, [(ms(8), Input::Start(Some(record())))]);
+    assert_eq!(seen, [(ms(8), Input::Start(Some(record().into())))]);
 }
 
 #[test]

@@ -4,12 +4,12 @@ use super::Cast;
 use bytes::Bytes;
 use core::fmt::Debug;
 use roundelay_core::{
-    detector, founding,
+    change, detector, founding,
     gossip::{self, Content, Have, Origin, Range},
     id::Name,
     multicast, node,
     tokenring::{self, Received, Wait},
-    view::View,
+    view::{Ballot, Value, View},
 };
 
 /// The longest piece of a payload that is shown.
@@ -26,6 +26,7 @@ impl Words<'_> {
             node::Message::Detector(detector::Message::Heartbeat) => "heartbeat".into(),
             node::Message::Detector(detector::Message::Goodbye) => "goodbye".into(),
             node::Message::Founding(message) => self.founding(message),
+            node::Message::Change(message) => self.change(message),
             node::Message::Lock(message) => self.lock(&message.body),
             node::Message::Order(message) => self.order(&message.body),
             node::Message::Gossip(message) => self.gossip(message),
@@ -37,6 +38,7 @@ impl Words<'_> {
         let (part, timer): (_, &dyn Debug) = match &timer {
             node::Timer::Detector(timer) => ("detector", timer),
             node::Timer::Founding(timer) => ("founding", timer),
+            node::Timer::Change(timer) => ("view change", timer),
             node::Timer::Lock(timer) => ("lock", timer),
             node::Timer::Order(timer) => ("order", timer),
             node::Timer::Gossip(timer) => ("gossip", timer),
@@ -77,6 +79,19 @@ impl Words<'_> {
                 format!("{} is {}", self.0.name(*peer), lower(state))
             }
             node::Event::Founding(event) => Self::founding_event(event),
+            node::Event::View { view, joins, loss, position } => {
+                let joins = if *joins { ", JOINED" } else { "" };
+                let loss = if *loss { ", with LOSS" } else { "" };
+                format!("INSTALLED {} after {position}{joins}{loss}", view_text(view))
+            }
+            node::Event::Out { left: true } => "is OUT, as it wished".into(),
+            node::Event::Out { left: false } => "is OUT".into(),
+            node::Event::Change(event) => match event {
+                change::Event::Quorum { regained: true } => "hears a quorum again".into(),
+                change::Event::Quorum { regained: false } => "hears NO QUORUM".into(),
+                change::Event::JoinRefused(reason) => format!("join refused: {}", lower(reason)),
+                other => format!("{other:?}"),
+            },
             node::Event::Lock(event) => self.lock_event(event),
             node::Event::Order(event) => self.order_event(event),
             node::Event::Gossip(event) => self.gossip_event(event),
@@ -108,9 +123,40 @@ impl Words<'_> {
                 let names: Vec<&str> = names.iter().map(Name::as_str).collect();
                 format!("waits for {}", names.join(","))
             }
-            founding::Event::Installed { view, .. } => format!("INSTALLED {}", view_text(view)),
             founding::Event::Refused(reason) => format!("start refused: {}", lower(reason)),
-            founding::Event::TurnedAway => "turned away".into(),
+            founding::Event::Installed { .. } | founding::Event::Outside { .. } => {
+                format!("{event:?}")
+            }
+        }
+    }
+
+    fn change(self, message: &change::Message) -> String {
+        use change::Body;
+        let view = message.view;
+        match &message.body {
+            Body::Beat { hears, wedged: None, .. } => format!("is in view {view}, hears {hears:b}"),
+            Body::Beat { hears, wedged: Some(ballot), .. } => {
+                format!("is wedged in view {view} by {}, hears {hears:b}", ballot_text(*ballot))
+            }
+            Body::Prepare { ballot } => format!("prepare {} for {view}", ballot_text(*ballot)),
+            Body::Promise { ballot, accepted: None, .. } => {
+                format!("promise {} for {view}", ballot_text(*ballot))
+            }
+            Body::Promise { ballot, accepted: Some(accepted), .. } => {
+                let (before, value) = &**accepted;
+                let (ballot, before) = (ballot_text(*ballot), ballot_text(*before));
+                format!("promise {ballot} for {view}, accepted {before}: {}", value_text(value))
+            }
+            Body::Refuse { promised } => format!("has promised {}", ballot_text(*promised)),
+            Body::Accept { ballot, value } => {
+                format!("accept {}: {}", ballot_text(*ballot), value_text(value))
+            }
+            Body::Accepted { ballot } => format!("accepted {} for {view}", ballot_text(*ballot)),
+            Body::Decided { value } => format!("decided: {}", value_text(value)),
+            Body::Ask => format!("what follows view {view}?"),
+            Body::Join { .. } => "wants to join".into(),
+            Body::JoinRefused { reason } => format!("no join: {}", lower(reason)),
+            Body::Leave => format!("wants to leave view {view}"),
         }
     }
 
@@ -129,13 +175,10 @@ impl Words<'_> {
                 format!("{} tries {lock} ({number})", self.position(*requester))
             }
             Body::Busy { lock, number } => format!("{lock} is busy ({number})"),
-            Body::Ask { lock, round } => format!("who knows {lock}? ({round})"),
-            Body::Answer { lock, round, known: true } => format!("knows {lock} ({round})"),
-            Body::Answer { lock, round, .. } => format!("does not know {lock} ({round})"),
-            Body::Leaving => "is leaving the ring".into(),
-            Body::LeavingAck { last_pass } => format!("leave (last pass {last_pass})"),
-            Body::Left { member, .. } => format!("{} has left the ring", self.position(*member)),
-            Body::LeftAck { member } => format!("knows {} has left it", self.position(*member)),
+            Body::Stamp { stamp, echo, answer } => {
+                let answer = if *answer { ", and yours?" } else { "" };
+                format!("stamp {stamp}, echo {echo}{answer}")
+            }
         }
     }
 
@@ -153,8 +196,10 @@ impl Words<'_> {
                 format!("token, hop {hop} from {}", self.0.name(*from))
             }
             Event::WaitingFor(peer) => format!("lock waits for {}", self.0.name(*peer)),
-            Event::MemberLeft(peer) => format!("{} left the ring", self.0.name(*peer)),
-            Event::LeaveDone => "left the ring".into(),
+            Event::Lost { lock, ticket, fence, reason } => {
+                format!("LOST {lock} #{ticket} fence {fence}: {}", lower(reason))
+            }
+            Event::Regenerated { lock } => format!("token of {lock} made anew"),
         }
     }
 
@@ -175,10 +220,14 @@ impl Words<'_> {
             }
             Body::Want { from, to } if from > to => "wants the clock".into(),
             Body::Want { from, to } => format!("wants {}", range(*from, *to)),
-            Body::Left { member, last, .. } => {
-                format!("{} has left the order at {last}", self.position(*member))
+            Body::Fetch { sender, from, to } => format!("fetch {sender}/{}", range(*from, *to)),
+            Body::Fetched { sender, sequence, payload, .. } => {
+                format!("fetched {sender}/{sequence} {}", text(payload))
             }
-            Body::LeftAck { member } => format!("knows {} has left it", self.position(*member)),
+            Body::Learn { from } => format!("teach me from {from}"),
+            Body::Lesson { from, deliveries, position } => {
+                format!("lesson: {} from {from}, has {position}", deliveries.len())
+            }
         }
     }
 
@@ -192,8 +241,8 @@ impl Words<'_> {
             }
             Event::Sent { ticket, position } => format!("sent #{ticket} as {position}"),
             Event::Refused { ticket, reason } => format!("refused #{ticket}: {}", lower(reason)),
-            Event::MemberLeft(peer) => format!("{} left the order", self.0.name(*peer)),
-            Event::LeaveDone => "left the order".into(),
+            Event::Missed { from, to } => format!("MISSED {}", range(*from, *to)),
+            Event::Gathered | Event::Learned | Event::Drained => lower(event),
         }
     }
 
@@ -286,6 +335,15 @@ fn received_text(received: &Received) -> String {
 fn view_text(view: &View) -> String {
     let names: Vec<&str> = view.members.iter().map(|member| member.name.as_str()).collect();
     format!("view {} of {}", view.number, names.join(","))
+}
+
+fn ballot_text(ballot: Ballot) -> String {
+    format!("{}.{}", ballot.round, ballot.by)
+}
+
+fn value_text(value: &Value) -> String {
+    let loss = if value.loss { ", with loss" } else { "" };
+    format!("{} after {}{loss}", view_text(&value.view), value.order.position)
 }
 
 /// A name of the code as a word.

@@ -5,7 +5,7 @@ use crate::{
     words::{Names, Saying},
 };
 use roundelay_core::{
-    detector, founding, gossip,
+    change, detector, founding, gossip,
     id::{Life, Name, NodeId},
     multicast,
     node::{self, Node},
@@ -277,9 +277,19 @@ impl<'a> Play<'a> {
             next: Some(script.nodes[script.next[index]].clone()),
             trigger: founding::Trigger::Command,
             mode: script.mode,
+            lease: ms(2000),
+        };
+        let change = change::Config {
+            name: name.clone(),
+            life,
+            next: founding.next.clone(),
+            grace: ms(500),
+            patience: ms(1000),
+            repeat: ms(200),
         };
         let group = node::GroupConfig {
             founding,
+            change,
             lock: has("lock").then(|| lock_config(name.id())),
             order: has("order").then(|| order_config(name.id())),
         };
@@ -287,7 +297,7 @@ impl<'a> Play<'a> {
         node::Config {
             name: name.clone(),
             life,
-            detector: detector::Config { heartbeat: ms(1000), suspect_min: ms(3000) },
+            detector: detector::Config { heartbeat: ms(500), suspect_min: ms(1500) },
             group: Some(group),
             gossip: has("gossip").then(|| gossip_config(name, life, neighbors, strategy)),
         }
@@ -424,7 +434,10 @@ impl Scribe<'_> {
     }
 
     fn is_shown(&self, saying: &Saying) -> bool {
-        self.script.show.contains(saying.part) || self.script.show.contains(saying.kind())
+        // What goes with heartbeats is shown only to who asks for it by name.
+        let routine = matches!(saying.kind(), "stamp" | "beat");
+        let by_part = !routine && self.script.show.contains(saying.part);
+        by_part || self.script.show.contains(saying.kind())
     }
 }
 

@@ -1,10 +1,12 @@
 //! What nodes say, in words.
 
 use roundelay_core::{
+    change,
     founding::{self, StartError},
     gossip::{self, Content},
     id::{Name, NodeId},
     multicast, node, tokenring,
+    view::{Ballot, View},
 };
 use std::fmt::Write as _;
 
@@ -48,6 +50,7 @@ impl Names {
         let (part, text) = match message {
             node::Message::Detector(message) => ("detector", format!("{message:?}")),
             node::Message::Founding(message) => ("founding", self.founding_message(message)),
+            node::Message::Change(message) => ("change", self.change_message(message)),
             node::Message::Lock(message) => ("lock", self.lock_message(&message.body)),
             node::Message::Order(message) => ("order", self.order_message(&message.body)),
             node::Message::Gossip(message) => ("gossip", self.gossip_message(message)),
@@ -118,17 +121,37 @@ impl Names {
                 format!("try {number} of {} for {lock}", self.at(*requester))
             }
             B::Busy { lock, number } => format!("busy: {lock}, to try {number}"),
-            B::Ask { lock, .. } => format!("ask for the token of {lock}"),
-            B::Answer { lock, known, .. } => {
-                format!("answer: {lock} {}", if *known { "has been here" } else { "is unknown" })
-            }
-            B::Leaving => "leaving".into(),
-            B::LeavingAck { last_pass } => {
-                format!("leaving-ack, the last pass to you was {last_pass}")
-            }
-            B::Left { member, .. } => format!("left: {}", self.at(*member)),
-            B::LeftAck { member } => format!("left-ack: {}", self.at(*member)),
+            B::Stamp { .. } => "stamp".into(),
         }
+    }
+
+    fn change_message(&self, message: &change::Message) -> String {
+        use change::Body as B;
+        let ballot = |ballot: &Ballot| format!("{} of {}", ballot.round, self.at(ballot.by));
+        match &message.body {
+            B::Beat { wedged: None, .. } => format!("beat: I am in view {}", message.view),
+            B::Beat { .. } => format!("beat: I am wedged in view {}", message.view),
+            B::Prepare { ballot: this } => format!("prepare {}", ballot(this)),
+            B::Promise { ballot: this, accepted: None, .. } => format!("promise {}", ballot(this)),
+            B::Promise { ballot: this, accepted: Some(before), .. } => {
+                format!("promise {}, accepted {}", ballot(this), ballot(&before.0))
+            }
+            B::Refuse { promised } => format!("refuse: promised {}", ballot(promised)),
+            B::Accept { ballot: this, value } => {
+                format!("accept {}: {}", ballot(this), self.view(&value.view))
+            }
+            B::Accepted { ballot: this } => format!("accepted {}", ballot(this)),
+            B::Decided { value } => format!("decided: {}", self.view(&value.view)),
+            B::Ask => format!("ask what follows view {}", message.view),
+            B::Join { .. } => "join".into(),
+            B::JoinRefused { reason } => format!("join-refused: {reason:?}"),
+            B::Leave => "leave".into(),
+        }
+    }
+
+    fn view(&self, view: &View) -> String {
+        let members = self.all(view.members.iter().map(|member| member.id));
+        format!("view {} of {members}", view.number)
     }
 
     fn order_message(&self, body: &multicast::Body) -> String {
@@ -142,8 +165,12 @@ impl Names {
             }
             B::Want { from, to } if from > to => "want your clock".into(),
             B::Want { from, to } => format!("want data {from} to {to}"),
-            B::Left { member, last, .. } => format!("left: {}, last data {last}", self.at(*member)),
-            B::LeftAck { member } => format!("left-ack: {}", self.at(*member)),
+            B::Fetch { sender, from, to } => format!("fetch data {from} to {to} of {sender}"),
+            B::Fetched { sender, sequence, .. } => format!("fetched data {sequence} of {sender}"),
+            B::Learn { from } => format!("learn from place {from}"),
+            B::Lesson { deliveries, position, .. } => {
+                format!("lesson of {} messages, up to place {position}", deliveries.len())
+            }
         }
     }
 
@@ -192,6 +219,15 @@ impl Names {
         Some(match event {
             node::Event::Peer { .. } => return None,
             node::Event::Founding(event) => self.founding_event(event),
+            node::Event::View { view, joins, loss, .. } => {
+                let joins = if *joins { ", as a new member" } else { "" };
+                let loss = if *loss { ", messages may be lost" } else { "" };
+                let ring = self.all(view.ring.iter().map(|at| view.members[usize::from(*at)].id));
+                format!("{} is in use{joins}{loss}, ring {ring}", self.view(view))
+            }
+            node::Event::Out { left: true } => "the group goes on without this node".into(),
+            node::Event::Out { left: false } => "not a member of the group".into(),
+            node::Event::Change(event) => self.change_event(event),
             node::Event::Lock(event) => self.lock_event(event),
             node::Event::Order(event) => self.order_event(event),
             node::Event::Gossip(event) => self.gossip_event(event),
@@ -206,14 +242,18 @@ impl Names {
                 let names: Vec<&str> = names.iter().map(Name::as_str).collect();
                 format!("the start waits for {}", names.join(" "))
             }
-            E::Installed { view, founder } => {
-                let members = self.all(view.members.iter().map(|member| member.id));
-                let ring = self.places(view.ring.iter().copied());
-                let founder = self.at(*founder as u16);
-                format!("view {} of {founder} is in use: {members}, ring {ring}", view.number)
-            }
             E::Refused(error) => format!("start refused: {}", start_error(error)),
-            E::TurnedAway => "turned away: the group runs with an earlier life".into(),
+            E::Installed { .. } | E::Outside { .. } => unreachable!("for the node alone"),
+        }
+    }
+
+    fn change_event(&self, event: &change::Event) -> String {
+        use change::Event as E;
+        match event {
+            E::Quorum { regained: true } => "a quorum is heard again".into(),
+            E::Quorum { regained: false } => "no quorum is heard".into(),
+            E::JoinRefused(reason) => format!("the group does not take this node: {reason:?}"),
+            _ => unreachable!("for the node alone"),
         }
     }
 
@@ -227,8 +267,8 @@ impl Names {
                 format!("the token is here, hop {hop}, from {}", self.of(*from))
             }
             E::WaitingFor(member) => format!("the lock waits for {}", self.of(*member)),
-            E::MemberLeft(member) => format!("{} has left the ring", self.of(*member)),
-            E::LeaveDone => "has left the ring".into(),
+            E::Lost { lock, fence, reason, .. } => format!("lost {lock}, fence {fence}: {reason:?}"),
+            E::Regenerated { lock } => format!("the token of {lock} is made anew here"),
         }
     }
 
@@ -242,8 +282,8 @@ impl Names {
             }
             E::Sent { position, .. } => format!("the own message has place {position}"),
             E::Refused { reason, .. } => format!("the message is refused: {reason:?}"),
-            E::MemberLeft(member) => format!("{} has left the order", self.of(*member)),
-            E::LeaveDone => "has left the order".into(),
+            E::Missed { from, to } => format!("missed {from} to {to}"),
+            E::Gathered | E::Learned | E::Drained => unreachable!("for the node alone"),
         }
     }
 

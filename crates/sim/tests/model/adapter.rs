@@ -16,7 +16,7 @@
 //! explored, without a bound. Sending the same again changes nothing, so repetition needs no bound
 //! either.
 //!
-//! *Time stands still* at zero, and so are all spans in the settings: whatever waits for its time
+//! *Time stands still*, and all spans in the settings are zero, but for the lease, which never ends: whatever waits for its time
 //! is due at once. A timer that is set may fire at any moment, or never; one of zero, which ends a
 //! batch, is a timer like any other. Safety never depends on time, so what holds here holds for all
 //! clocks.
@@ -43,7 +43,7 @@ use crate::{
     shared::{Shared, digest},
 };
 use roundelay_core::{
-    detector, founding,
+    change, detector, founding,
     id::{Life, Name, NodeId},
     multicast,
     node::{Command, Config, GroupConfig, Message, Node, Timer},
@@ -56,6 +56,7 @@ use roundelay_core::{
 use roundelay_sim::{
     Step, Subject,
     invariant::{Invariants, Violation, Who},
+    sim::Reading,
 };
 use stateright::{Model, Property};
 use std::{
@@ -68,6 +69,9 @@ use std::{
 
 /// That no invariant is broken anywhere.
 pub(crate) const INVARIANTS: &str = "the invariants hold";
+
+/// The time that it always is. (The very first moment of a clock is none that an echo can bring back.)
+pub(crate) const NOW: Time = Time::from_nanos(1);
 
 /// How many steps, and how many verdicts, are remembered at most: memory is bounded, too.
 const REMEMBERED_MAX: usize = 1 << 18;
@@ -111,7 +115,7 @@ impl<P> Setup<P> {
             order: None,
             founded: true,
             scripts: scripts.iter().map(|script| script.to_vec()).collect(),
-            fires: |timer| !matches!(timer, Timer::Detector(_)),
+            fires: |timer| !matches!(timer, Timer::Detector(_) | Timer::Change(_)),
             carries: |message| !matches!(message, Message::Detector(_)),
             planted: None,
             goals: Vec::new(),
@@ -243,8 +247,9 @@ impl<P: Checkable> SmallGroup<P> {
         recall(&self.memory.verdicts, key, || {
             let mut invariants = Invariants::clone(&state.invariants);
             let step = Step {
-                time: Time::ZERO,
+                time: NOW,
                 node: self.ids[node],
+                clock: Reading { shows: NOW, slow_ppm: 0 },
                 input: outcome.input.clone(),
                 effects: &outcome.effects,
                 machine: &outcome.member.machine,
@@ -319,7 +324,7 @@ impl<P: Checkable> SmallGroup<P> {
         let mut arrived = BTreeSet::new();
         loop {
             let is_next = |packet: &&Shared<Packet>| {
-                matches!(packet.message, Message::Founding(_))
+                (matches!(packet.message, Message::Founding(_)) || is_routine(&packet.message))
                     && !arrived.contains(&packet.digest())
             };
             let timer = Timer::Founding(founding::Timer::Repeat);
@@ -337,7 +342,8 @@ impl<P: Checkable> SmallGroup<P> {
         }
         assert!(state.members.iter().all(|member| member.told.installed), "it is founded");
         assert_eq!(state.violation, None);
-        let rest = state.network.iter().filter(|p| !matches!(p.message, Message::Founding(_)));
+        let done = |message: &Message| matches!(message, Message::Founding(_)) || is_routine(message);
+        let rest = state.network.iter().filter(|packet| !done(&packet.message));
         state.network = rest.cloned().collect();
         state
     }
@@ -351,6 +357,7 @@ impl<P: Checkable> SmallGroup<P> {
             next: None,
             trigger: founding::Trigger::Command,
             mode: self.setup.lock.unwrap_or_default(),
+            lease: Duration::from_secs(1),
         };
         let lock = self.setup.lock.map(|_| tokenring::Config {
             me,
@@ -372,7 +379,15 @@ impl<P: Checkable> SmallGroup<P> {
             heartbeat: Duration::ZERO,
             repeat: Duration::ZERO,
         });
-        let group = Some(GroupConfig { founding, lock, order });
+        let change = change::Config {
+            name: name.clone(),
+            life,
+            next: None,
+            grace: Duration::ZERO,
+            patience: Duration::ZERO,
+            repeat: Duration::ZERO,
+        };
+        let group = Some(GroupConfig { founding, change, lock, order });
         let detector = detector::Config { heartbeat: Duration::ZERO, suspect_min: Duration::ZERO };
         Config { name, life, detector, group, gossip: None }
     }
@@ -390,6 +405,16 @@ fn recall<K: Eq + Hash, V: Clone>(table: &Table<K, V>, key: K, make: impl FnOnce
     }
     table.insert(key, value.clone());
     value
+}
+
+/// What says nothing new where time stands still: who hears whom, and that leases go on. It arrives
+/// when a view begins.
+fn is_routine(message: &Message) -> bool {
+    match message {
+        Message::Lock(message) => matches!(message.body, tokenring::Body::Stamp { .. }),
+        Message::Change(message) => matches!(message.body, change::Body::Beat { .. }),
+        _ => false,
+    }
 }
 
 fn life(node: usize) -> Life {
@@ -459,7 +484,12 @@ impl<P: Checkable> Model for SmallGroup<P> {
     }
 
     fn next_state(&self, state: &State<P>, action: Action) -> Option<State<P>> {
-        self.after(state, &action)
+        let mut next = self.after(state, &action)?;
+        if next.network.iter().any(|packet| is_routine(&packet.message)) {
+            let rest = next.network.iter().filter(|packet| !is_routine(&packet.message));
+            next.network = rest.cloned().collect();
+        }
+        Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

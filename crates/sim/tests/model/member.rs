@@ -1,12 +1,11 @@
 //! One node, with what its driver and its application keep.
 
-use crate::adapter::Setup;
+use crate::adapter::{NOW, Setup};
 use rand_core::SeedableRng as _;
 use roundelay_core::{
     founding, multicast,
     node::{self, Node, Timer},
     protocol::{Context, Effect, EffectOf, Input, InputOf, Rng},
-    time::Time,
     tokenring::{self, LockName, Ticket},
 };
 use roundelay_sim::Subject;
@@ -32,6 +31,8 @@ pub(crate) struct Member<P> {
 pub(crate) struct Told {
     /// The group exists.
     pub(crate) installed: bool,
+    /// The newest view.
+    pub(crate) views: u8,
     /// Starts that were refused.
     pub(crate) starts_refused: u8,
     pub(crate) granted: u8,
@@ -67,7 +68,7 @@ impl<P: Subject> Member<P> {
         // A function of the state: who asks for the same number in the same state gets the same.
         let mut rng = Rng::seed_from_u64(self.machine.node().id().raw() ^ self.draws);
         let mut effects = Vec::new();
-        let cx = Context::new(Time::ZERO, &mut rng, &mut effects);
+        let cx = Context::new(NOW, &mut rng, &mut effects);
         self.machine.handle(input, &mut cx.planting(setup.planted));
         if rng.get_word_pos() > 0 {
             self.draws += 1;
@@ -91,7 +92,10 @@ impl<P: Subject> Member<P> {
     fn hear(&mut self, event: &node::Event) {
         let told = &mut self.told;
         match event {
-            node::Event::Founding(founding::Event::Installed { .. }) => told.installed = true,
+            node::Event::View { view, .. } => {
+                told.installed = true;
+                told.views = told.views.max(view.number as u8);
+            }
             node::Event::Founding(founding::Event::Refused(_)) => told.starts_refused += 1,
             node::Event::Lock(tokenring::Event::Granted { lock, ticket, .. }) => {
                 told.granted += 1;

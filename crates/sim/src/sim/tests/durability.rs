@@ -46,7 +46,7 @@ impl Protocol for Promiser {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(record) => self.promised = record.map(|record| record.run),
+            Input::Start(record) => self.promised = record.map(|record| record.cluster),
             Input::Command(Ask::Promise(number)) => {
                 let new = self.promised.is_none();
                 let promised = *self.promised.get_or_insert(number);
@@ -54,7 +54,7 @@ impl Protocol for Promiser {
                     cx.send(PEER, Said::Promised(promised));
                 }
                 if new {
-                    cx.save(Record { run: promised, ..record() });
+                    cx.save(Record { cluster: promised, ..record() });
                 }
                 if self.care != Care::SaysFirst {
                     cx.send(PEER, Said::Promised(promised));
@@ -144,7 +144,7 @@ fn a_doom_that_has_not_struck_is_healed() {
     sim.command_at(ms(10), id(0), Ask::Promise(5));
     assert_eq!(heard(&mut sim, ms(20)), [Said::Promised(5)]);
     assert!(sim.runs(id(0)));
-    assert_eq!(sim.disk(id(0)).record().map(|record| record.run), Some(5));
+    assert_eq!(sim.disk(id(0)).record().map(|record| record.cluster), Some(5));
 }
 
 /// How much more a node has said than its disk has, after a loss of power.
