@@ -398,7 +398,7 @@ impl Node {
             }
             (command, Some(group)) => group.on_command(command, cx),
             (Command::Start, None) => {
-                cx.emit(Event::Founding(founding::Event::Refused(founding::StartError::NoGroup)))
+                cx.emit(Event::Founding(founding::Event::Refused(founding::StartError::NoGroup)));
             }
             (Command::Lock(_) | Command::Order(_), None) => {}
         }

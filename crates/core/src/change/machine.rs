@@ -40,7 +40,7 @@ pub(super) enum Standing {
     /// There is none.
     Nothing,
     /// A member of a view.
-    Member(Seat),
+    Member(Box<Seat>),
     /// Not a member, and perhaps on the way to be one.
     Outside(Outside),
 }
@@ -288,7 +288,7 @@ impl ViewChange {
         let leaves = seat.leavers & 1 << seat.me != 0;
         seat.report = Some(Report { life, leaves, order, lock });
         self.keep_promise(cx);
-        if self.seat().is_some_and(|seat| seat.is_wedged()) {
+        if self.seat().is_some_and(Seat::is_wedged) {
             // Whoever sends this member something in the view must know.
             self.beat(cx);
         }
@@ -452,7 +452,7 @@ impl ViewChange {
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
         seat.quorum = had_quorum;
-        self.standing = Standing::Member(seat);
+        self.standing = Standing::Member(seat.into());
         self.save(cx);
         cx.emit(Event::Installed { value: value.into(), joins });
         self.arm_grace(cx);

@@ -270,17 +270,18 @@ impl Group {
         self.tell_lock(Input::Command(tokenring::Command::Wedge), cx);
         self.tell_order(Input::Command(multicast::Command::Wedge), cx);
         let members = self.change.machine.view().map_or(0, crate::view::View::len);
-        let order = match &self.order {
-            Some(order) => order.machine.report(),
-            None => Some(multicast::Report { received: vec![0; members], clock: 0 }),
-        };
-        let lock = match &self.lock {
-            Some(lock) => Some(lock.machine.report().into()),
-            None => {
+        let order = self.order.as_ref().map_or_else(
+            || Some(multicast::Report { received: vec![0; members], clock: 0 }),
+            |order| order.machine.report(),
+        );
+        let lock = self.lock.as_ref().map_or_else(
+            || {
                 let received = vec![tokenring::Received::default(); members];
-                Some(tokenring::Report { received, ..tokenring::Report::default() }.into())
-            }
-        };
+                tokenring::Report { received, ..tokenring::Report::default() }
+            },
+            |lock| lock.machine.report(),
+        );
+        let lock = Some(lock.into());
         self.change.handle(Input::Command(change::Command::Report { order, lock }), cx);
     }
 

@@ -267,7 +267,9 @@ impl Names {
                 format!("the token is here, hop {hop}, from {}", self.of(*from))
             }
             E::WaitingFor(member) => format!("the lock waits for {}", self.of(*member)),
-            E::Lost { lock, fence, reason, .. } => format!("lost {lock}, fence {fence}: {reason:?}"),
+            E::Lost { lock, fence, reason, .. } => {
+                format!("lost {lock}, fence {fence}: {reason:?}")
+            }
             E::Regenerated { lock } => format!("the token of {lock} is made anew here"),
         }
     }
