@@ -237,7 +237,7 @@ pub enum Event {
     },
     /// For the node: the group goes on without this life.
     Out {
-        /// It has asked for that.
+        /// It has asked for that, and nobody needs it any more.
         left: bool,
     },
     /// This node and a quorum of its view hear each other again, or no longer.

@@ -120,6 +120,11 @@ impl ViewChange {
             return Some(value.clone());
         }
         let seat = self.seat()?;
+        let promised: u64 = attempt.promises.keys().map(|position| 1 << position).sum();
+        if !seat.view().is_quorum(keep & promised) {
+            // Those who go on would be too few to bear the next failure: more may be heard soon.
+            return None;
+        }
         let n = seat.view().len();
         let report = |position| attempt.promises.get(&position).map(|promise| &promise.report);
         let reports: Vec<Option<&Report>> = (0..n).map(report).collect();

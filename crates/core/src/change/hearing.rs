@@ -3,7 +3,7 @@
 
 use super::{
     Body, Event, Timer,
-    machine::{Cx, Gathering, Seat, ViewChange},
+    machine::{Cx, Gathering, Seat, Standing, ViewChange},
 };
 use crate::{
     id::{Life, NodeId},
@@ -108,6 +108,9 @@ impl ViewChange {
         if let Some(seat) = self.seat_mut() {
             seat.told = 0;
             seat.joiners.retain(|_, joiner| now.since(joiner.heard) < stale);
+        }
+        if let Standing::Outside(outside) = &mut self.standing {
+            outside.told.clear();
         }
         self.beat(cx);
         self.consider(cx);
@@ -242,6 +245,9 @@ impl ViewChange {
     }
 
     pub(super) fn on_patience(&mut self, cx: &mut Cx<'_>) {
+        if self.leaving && self.seat().is_none() {
+            return self.part(cx);
+        }
         let Some(seat) = self.seat_mut() else { return };
         if let Some(attempt) = &mut seat.attempt {
             attempt.impatient = true;

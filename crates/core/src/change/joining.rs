@@ -9,7 +9,7 @@ use crate::{
     time::Time,
     view::{MEMBERS_MAX, Value},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 /// So many refusals in a row are told: the first may come from a member that has not noticed yet
 /// that an earlier life of this node has ended.
@@ -22,7 +22,11 @@ pub(super) struct Outside {
     /// what is decided there lists an incarnation that is over (V7).
     pub(super) since: u64,
     /// What was decided then: whoever is still in the view before is told (V1).
-    pub(super) decided: Option<Value>,
+    pub(super) decided: Option<Box<Value>>,
+    /// A member of that view has been heard in it: it goes on, whatever becomes of this node.
+    pub(super) succeeded: bool,
+    /// Who has been told of it since the last heartbeat.
+    pub(super) told: BTreeSet<NodeId>,
     /// Its order is as far as that of the members.
     ready: bool,
     refusals: u32,
@@ -31,7 +35,7 @@ pub(super) struct Outside {
 impl Outside {
     pub(super) fn new(decided: Option<Value>) -> Self {
         let since = decided.as_ref().map_or(0, |value| value.view.number);
-        Self { since, decided, ready: false, refusals: 0 }
+        Self { since, decided, succeeded: false, told: BTreeSet::new(), ready: false, refusals: 0 }
     }
 }
 
@@ -139,10 +143,35 @@ impl ViewChange {
 
     pub(super) fn on_leave(&mut self, cx: &mut Cx<'_>) {
         self.leaving = true;
-        if self.seat().is_none() {
-            return cx.emit(Event::Out { left: true });
+        match &self.standing {
+            Standing::Member(_) => self.go_on_leaving(cx),
+            // Those who go on may lack what only this node has, until one of them has it all.
+            Standing::Outside(outside) if outside.decided.is_some() && !outside.succeeded => {
+                cx.set_timer(Timer::Patience, self.config.patience);
+            }
+            Standing::Nothing | Standing::Outside(_) => self.part(cx),
         }
-        self.go_on_leaving(cx);
+    }
+
+    /// A member of a later view has spoken in it.
+    pub(super) fn on_successor(&mut self, view: u64, cx: &mut Cx<'_>) {
+        match &mut self.standing {
+            Standing::Outside(outside) if view >= outside.since => {
+                outside.succeeded = true;
+                if self.leaving {
+                    self.part(cx);
+                }
+            }
+            Standing::Member(seat) => seat.heard_of = seat.heard_of.max(view),
+            Standing::Nothing | Standing::Outside(_) => {}
+        }
+    }
+
+    /// This node is not needed any more.
+    pub(super) fn part(&mut self, cx: &mut Cx<'_>) {
+        if !core::mem::replace(&mut self.parted, true) {
+            cx.emit(Event::Out { left: true });
+        }
     }
 
     /// Asks to be left out of the next view. The last member does not leave: it stops.
@@ -151,7 +180,7 @@ impl ViewChange {
         let message = self.message(Body::Leave);
         let Some(seat) = self.seat_mut().filter(|_| leaving) else { return };
         if seat.view().len() == 1 {
-            return cx.emit(Event::Out { left: true });
+            return self.part(cx);
         }
         seat.leavers |= 1 << seat.me;
         cx.send_many(&seat.peers, message);

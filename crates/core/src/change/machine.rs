@@ -30,6 +30,8 @@ pub struct ViewChange {
     pub(super) standing: Standing,
     /// This node wants to leave.
     pub(super) leaving: bool,
+    /// and has.
+    pub(super) parted: bool,
     pub(super) repeating: bool,
     pub(super) ignored: Tally,
 }
@@ -76,6 +78,8 @@ pub(super) struct Seat {
     pub(super) turn: Option<Time>,
     /// How many attempts of this member have failed.
     pub(super) failures: u32,
+    /// The largest view that anybody has spoken in.
+    pub(super) heard_of: u64,
     /// Whether a quorum was heard at last sight.
     pub(super) quorum: bool,
     /// The members that have been told, since the last beat, that they are in another view or that
@@ -121,6 +125,7 @@ impl Seat {
             largest: Ballot::default(),
             turn: None,
             failures: 0,
+            heard_of: 0,
             quorum: true,
             told: 0,
             installed,
@@ -169,6 +174,7 @@ impl ViewChange {
             hearing: Hearing::default(),
             standing: Standing::Nothing,
             leaving: false,
+            parted: false,
             repeating: false,
             ignored: Tally::default(),
         }
@@ -414,9 +420,6 @@ impl ViewChange {
                 if value.view.number != number + 1 || !follows(&value, seat.view()) {
                     return self.ignored.add();
                 }
-                if seat.decided().is_some() {
-                    return;
-                }
                 let received = value.order.ends.clone();
                 let mut holders = vec![Holder { node: from, received: received.clone() }];
                 let others = value.view.members.iter().map(|member| member.id);
@@ -431,6 +434,11 @@ impl ViewChange {
     fn install_gathered(&mut self, value: Value, holders: Vec<Holder>, cx: &mut Cx<'_>) {
         let Some(seat) = self.seat_mut() else { return };
         seat.attempt = None;
+        if seat.gathering.as_ref() == Some(&Gathering::Install(value.clone())) {
+            // Another tells it: perhaps this one holds what is still missing.
+            let cut = value.order.into();
+            return cx.emit(Event::Gather { cut, holders });
+        }
         if seat.report.is_none() {
             // Nobody will ask for it any more.
             seat.report = Some(Report::default());
@@ -448,6 +456,9 @@ impl ViewChange {
         let joins =
             value.view.members[me].incarnation == value.view.number && value.view.number > 1;
         let peers = value.view.peers(self.me);
+        let stays = |id: &NodeId| value.view.position(*id).is_some();
+        let before = self.seat().map(|seat| seat.peers.clone()).unwrap_or_default();
+        let gone: Vec<NodeId> = before.iter().copied().filter(|id| !stays(id)).collect();
         let had_quorum = self.seat().is_none_or(|seat| seat.quorum);
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
@@ -457,18 +468,24 @@ impl ViewChange {
         cx.emit(Event::Installed { value: value.into(), joins });
         self.arm_grace(cx);
         self.beat(cx);
+        // Who leaves waits for this word.
+        cx.send_many(&gone.into(), self.message(self.beat_body()));
         self.go_on_leaving(cx);
         self.consider(cx);
     }
 
     fn leave_group(&mut self, value: &Value, cx: &mut Cx<'_>) {
-        let left = self.leaving;
-        self.standing = Standing::Outside(Outside::new(Some(value.clone())));
+        let mut outside = Outside::new(Some(value.clone()));
+        outside.succeeded = self.seat().is_some_and(|seat| seat.heard_of >= value.view.number);
+        self.standing = Standing::Outside(outside);
         for timer in [Timer::Patience, Timer::Repeat] {
             cx.cancel_timer(timer);
         }
         self.repeating = false;
-        cx.emit(Event::Out { left });
+        cx.emit(Event::Out { left: false });
+        if self.leaving {
+            self.on_leave(cx);
+        }
     }
 
     fn on_found(&mut self, cluster: u64, value: Value, cx: &mut Cx<'_>) {
@@ -485,14 +502,19 @@ impl ViewChange {
         if message.cluster != self.cluster || self.cluster == 0 {
             return self.ignored.add();
         }
-        if let Standing::Outside(outside) = &self.standing
+        if let Standing::Outside(outside) = &mut self.standing
             && message.view < outside.since
             && !matches!(message.body, Body::Decided { .. })
+            && outside.told.insert(from)
             && let Some(value) = outside.decided.clone()
         {
-            let body = Body::Decided { value: value.into() };
-            let message = Message { view: outside.since - 1, ..self.message(body) };
+            let since = outside.since;
+            let body = Body::Decided { value };
+            let message = Message { view: since - 1, ..self.message(body) };
             cx.send(from, message);
+        }
+        if matches!(message.body, Body::Beat { .. }) {
+            self.on_successor(message.view, cx);
         }
         match message.body {
             Body::Decided { value } => return self.on_decided(from, *value, cx),

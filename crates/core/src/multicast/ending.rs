@@ -69,22 +69,30 @@ impl Group {
         self.end(cut, cx)
     }
 
-    /// The view goes on without this life.
+    /// The view goes on without this life. What it has received and fetched is kept for those who go
+    /// on: they may still lack it (V1).
     pub(super) fn part(mut self, cx: &mut Cx<'_>) -> Log {
         self.stop(cx);
         cx.cancel_timer(Timer::Fetch);
         self.log.part();
-        self.log
+        let anything = Cut::founding(0);
+        let mut cut = self.gathering.as_ref().map_or(anything, |gathering| gathering.cut().clone());
+        self.take_gathered(&cut);
+        cut.stable.clear(); // What is stable is not known: nothing is let go of.
+        self.keep_for_others(&cut)
     }
 
     /// Everything of the view is delivered: own messages have their places, and what others may
     /// still lack is kept for them.
     fn end(mut self, cut: &Cut, cx: &mut Cx<'_>) -> Log {
         cx.cancel_timer(Timer::Fetch);
-        let end = cut.ends[self.me];
         if !cx.has(Bug::ResendsCut) {
-            self.log.window.release(end);
+            self.log.window.release(cut.ends[self.me]);
         }
+        self.keep_for_others(cut)
+    }
+
+    fn keep_for_others(mut self, cut: &Cut) -> Log {
         let group = (self.view, self.members);
         let fragment_bytes = self.log.config.fragment_bytes;
         self.log.ended = Some(Ended::new(group, self.streams, cut, &self.limits, fragment_bytes));

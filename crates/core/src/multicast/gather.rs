@@ -50,6 +50,11 @@ pub(super) struct Ended {
 }
 
 impl Gathering {
+    /// The cut.
+    pub(super) fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
     /// Whom it waits for, and since when.
     pub(super) fn waits_for(&self) -> Option<(NodeId, Time)> {
         self.asked.as_ref().map(|asked| (asked.holder, asked.since))

@@ -251,7 +251,9 @@ impl Group {
             change::Event::Out { left } => {
                 self.tell_lock(Input::Command(tokenring::Command::Out), cx);
                 self.tell_order(Input::Command(multicast::Command::Out), cx);
-                cx.emit(Event::Out { left });
+                if left || self.leaving == Leaving::No {
+                    cx.emit(Event::Out { left });
+                }
                 if left {
                     self.leaving = Leaving::Done;
                 } else if self.leaving == Leaving::No {
