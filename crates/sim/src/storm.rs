@@ -486,9 +486,8 @@ impl<'a, P: Subject> Storm<'a, P> {
                 return false;
             }
         }
-        let remains = |who: Who| {
-            who.node != node && self.is_alive(who) && !self.doomed.contains(&who.node)
-        };
+        let remains =
+            |who: Who| who.node != node && self.is_alive(who) && !self.doomed.contains(&who.node);
         self.goals.can_decide(newest, remains)
             && whos.filter(|who| who.node != node).any(|other| self.stays(other))
     }
@@ -498,7 +497,8 @@ impl<'a, P: Subject> Storm<'a, P> {
     fn may_leave(&self, who: Who) -> bool {
         let views = self.sim.running().filter_map(|(_, machine)| machine.node().view());
         let Some(newest) = views.max_by_key(|view| view.number) else { return false };
-        let members = newest.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let members =
+            newest.members.iter().map(|member| Who { node: member.id, life: member.life });
         let mut others = members.filter(|other| *other != who);
         self.scenario.exodus || others.any(|other| self.stays(other))
     }
@@ -647,11 +647,7 @@ fn react<P: Subject>(application: &mut Application, step: &Step<'_, P>) -> After
 }
 
 /// The first message of a step that a quiet group does not send.
-fn disturbance<P: Subject>(
-    step: &Step<'_, P>,
-    scenario: &Scenario,
-    stuck: bool,
-) -> Option<String> {
+fn disturbance<P: Subject>(step: &Step<'_, P>, scenario: &Scenario, stuck: bool) -> Option<String> {
     step.effects.iter().find_map(|effect| match effect {
         Effect::Send { message, .. } if !is_background(message, scenario, stuck) => {
             Some(format!("{message:?}"))

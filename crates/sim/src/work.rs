@@ -96,7 +96,8 @@ impl Plan {
     pub(crate) fn of_later_life(dice: &mut Dice, parts: Parts, starts: bool) -> Self {
         let ms = Duration::from_millis;
         let say = |n| (ms(n * 100), Task::Publish(30));
-        let mut plan = Self { from_start: (0..dice.below(4)).map(say).collect(), ..Self::default() };
+        let mut plan =
+            Self { from_start: (0..dice.below(4)).map(say).collect(), ..Self::default() };
         if starts {
             plan.from_start.push((dice.span(ms(1), ms(500)), Task::Start));
         }

@@ -112,8 +112,7 @@ mod tests {
 
     #[test]
     fn two_of_three_are_enough() {
-        let history =
-            [(1, active()), hears_active(1), (1, installed()), (1, asks_for_lock(2))];
+        let history = [(1, active()), hears_active(1), (1, installed()), (1, asks_for_lock(2))];
         holds(&mut ActiveMajority::default(), &history);
     }
 

@@ -225,7 +225,8 @@ mod tests {
             (3, out(false)),
         ];
         holds(&mut chain(), &and(&more));
-        let joined = [(1, installs_next(&[1, 2, 3], &[4], 4)), (4, joins_next(&[1, 2, 3], &[4], 4))];
+        let joined =
+            [(1, installs_next(&[1, 2, 3], &[4], 4)), (4, joins_next(&[1, 2, 3], &[4], 4))];
         holds(&mut chain(), &and(&joined));
     }
 

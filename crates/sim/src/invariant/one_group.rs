@@ -1,11 +1,7 @@
 //! One group: all who are founded are founded into the same view, and nobody is in another group.
 
 use super::{Invariant, Seen, Who};
-use roundelay_core::{
-    node::Event,
-    protocol::Effect,
-    view::View,
-};
+use roundelay_core::{node::Event, protocol::Effect, view::View};
 use std::collections::BTreeMap;
 
 /// All lives of all nodes that ever install view 1 install the same one; its ring is the one that the
@@ -96,11 +92,7 @@ impl OneGroup {
             return Err(format!("installs ring {ring:?}, but the pointers make {pointers:?}"));
         }
         let first = self.first.get_or_insert_with(|| view.clone());
-        if first == view {
-            Ok(())
-        } else {
-            Err(format!("installs {view:?}, others {first:?}"))
-        }
+        if first == view { Ok(()) } else { Err(format!("installs {view:?}, others {first:?}")) }
     }
 }
 

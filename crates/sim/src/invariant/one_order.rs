@@ -165,7 +165,11 @@ mod tests {
         breaks(&mut OneOrder::default(), &and(&gap), "position 3 follows Some(1)");
         let twice = [(1, delivers(1, 5, 1, 1, "x")), (1, delivers(1, 5, 1, 1, "x"))];
         breaks(&mut OneOrder::default(), &and(&twice), "position 1 follows Some(1)");
-        breaks(&mut OneOrder::default(), &and(&[(1, delivers(2, 5, 1, 1, "x"))]), "position 2 follows Some(0)");
+        breaks(
+            &mut OneOrder::default(),
+            &and(&[(1, delivers(2, 5, 1, 1, "x"))]),
+            "position 2 follows Some(0)",
+        );
     }
 
     #[test]

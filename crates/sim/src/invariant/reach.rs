@@ -43,7 +43,11 @@ impl Reach {
             }
             Seen::Effect(Effect::Emit(node::Event::Peer { peer, state })) => {
                 let up = &mut self.life(who).up;
-                if *state == State::Up { up.insert(*peer) } else { up.remove(peer) };
+                if *state == State::Up {
+                    up.insert(*peer)
+                } else {
+                    up.remove(peer)
+                };
             }
             _ => {}
         }

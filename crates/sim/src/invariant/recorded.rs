@@ -91,7 +91,9 @@ impl Recorded {
             let number = records[position];
             return Err(format!("passes {lock} without request {number} of {position}: {token:?}"));
         }
-        let Some(before) = self.tokens.insert((view, lock.clone()), token.clone()) else { return Ok(()) };
+        let Some(before) = self.tokens.insert((view, lock.clone()), token.clone()) else {
+            return Ok(());
+        };
         let back = behind(&token.wanted, &before.wanted).is_some()
             || behind(&token.served, &before.served).is_some()
             || token.sequence < before.sequence;
@@ -113,7 +115,8 @@ fn record(
     position: usize,
     number: u64,
 ) {
-    let record = records.entry((view.number, who, lock.clone())).or_insert_with(|| vec![0; view.len()]);
+    let record =
+        records.entry((view.number, who, lock.clone())).or_insert_with(|| vec![0; view.len()]);
     record[position] = record[position].max(number);
 }
 

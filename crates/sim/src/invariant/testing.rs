@@ -2,6 +2,7 @@
 
 use super::{End, Invariant, Seen, Who};
 use bytes::Bytes;
+use core::time::Duration;
 use roundelay_core::{
     change, detector, founding, gossip,
     id::{Life, Name, NodeId},
@@ -11,7 +12,6 @@ use roundelay_core::{
     tokenring::{self, LockName, Token},
     view::{Ballot, Member, Record, Value, View},
 };
-use core::time::Duration;
 
 /// One observation, owned.
 #[derive(Clone, Debug)]

@@ -156,7 +156,10 @@ mod tests {
         let first = (2, receives_data(1, 1, 5, (0, 1), "x"));
         let delivers = (1, delivers(1, 6, 1, 2, "y"));
         let start = vec![(1, installed_among(2)), (2, installed_among(2)), second];
-        holds(&mut Uniformity::default(), &and(start.clone(), &[first, delivers.clone(), (1, end(1, 2))]));
+        holds(
+            &mut Uniformity::default(),
+            &and(start.clone(), &[first, delivers.clone(), (1, end(1, 2))]),
+        );
         breaks(&mut Uniformity::default(), &and(start, &[delivers, (1, end(1, 2))]), "only 1 of 2");
     }
 

@@ -66,7 +66,9 @@ impl ViewSynchrony {
         self.bases.insert(view, position);
         let end = view.checked_sub(1).and_then(|before| self.ends.get(&before)).copied();
         if let Some(end) = end.filter(|end| *end > position) {
-            return Err(format!("view {view} begins at {position}, but {end} was delivered before"));
+            return Err(format!(
+                "view {view} begins at {position}, but {end} was delivered before"
+            ));
         }
         if view == 1 || joins || loss {
             // What was lost is skipped.

@@ -77,8 +77,7 @@ impl Protocol for Counter {
 fn record() -> Record {
     let mode = roundelay_core::tokenring::Mode::Rest;
     let lease = Duration::from_secs(1);
-    let view =
-        roundelay_core::View { number: 1, members: [].into(), ring: [].into(), mode, lease };
+    let view = roundelay_core::View { number: 1, members: [].into(), ring: [].into(), mode, lease };
     let installed = Value::first(view, 0);
     Record { cluster: 7, installed, promised: None, accepted: None }
 }

@@ -352,7 +352,8 @@ impl<P: Checkable> SmallGroup<P> {
         }
         assert!(state.members.iter().all(|member| member.told.installed), "it is founded");
         assert_eq!(state.violation, None);
-        let done = |message: &Message| matches!(message, Message::Founding(_)) || is_routine(message);
+        let done =
+            |message: &Message| matches!(message, Message::Founding(_)) || is_routine(message);
         let rest = state.network.iter().filter(|packet| !done(&packet.message));
         state.network = rest.cloned().collect();
         state

@@ -37,6 +37,10 @@ crate::planted! {
     a_token_that_is_not_fresh_any_more_is_found:
         FreshForgotten breaks "exclusion" within 1000 seeds,
     newcomers_that_outvote_are_found: NewcomersOutvote breaks "one_chain" within 400 seeds,
+    what_was_accepted_and_is_forgotten_is_found:
+        AcceptedNotKept breaks "one_chain" within 2000 seeds,
+    a_member_without_a_report_is_found: KeepsUnreported never_reaches "in view" within 2000 seeds,
+    a_change_that_nobody_drives_is_found: NobodyDrives never_reaches "in view" within 1000 seeds,
     a_yes_to_a_larger_index_is_found: YesToLarger breaks "consent" within 200 seeds,
     a_yes_that_is_not_kept_is_found: YesNotKept breaks "consent" within 200 seeds,
     a_yes_given_again_is_found: ForgottenAgain breaks "consent" within 200 seeds,
@@ -76,11 +80,8 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
 
 /// Nothing finds these yet, or not for sure.
 pub(crate) const NOT_FOUND_YET: &[Bug] = &[
-    Bug::AcceptedNotKept,
     Bug::HalfDecides,
-    Bug::KeepsUnreported,
     Bug::AmnesiaForgiven,
-    Bug::NobodyDrives,
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,
     Bug::BlamesOthers,
