@@ -78,20 +78,25 @@ impl Integrity {
             return Err(format!("{delivery:?} is of no member that there was"));
         };
         let sent = self.sent.entry(who).or_default();
-        let after_last = sent.iter().rposition(|sent| sent.position.is_some());
-        for sent in &mut sent[after_last.map_or(0, |last| last + 1)..] {
-            match sent.refused {
-                // It may be this one, or not be in the order.
-                Some(Refusal::Unknown) if sent.payload != *payload => {}
-                None | Some(Refusal::Unknown) if sent.payload == *payload => {
-                    sent.position = Some(*position);
+        let last = sent.iter().rposition(|sent| sent.position.is_some());
+        for at in last.map_or(0, |last| last + 1)..sent.len() {
+            let says_it = sent[at].payload == *payload;
+            match sent[at].refused {
+                None | Some(Refusal::Unknown) if says_it => {
+                    sent[at].position = Some(*position);
                     return Ok(());
                 }
+                // It may be this one, or not be in the order.
+                Some(_) => {}
+                // Unless the last one was this one, and not one that says the same.
+                None if last.is_some_and(|last| is_mistaken(&sent[last], &sent[at])) => {
+                    let last = last.expect("there is one");
+                    sent[at].position = sent[last].position.take();
+                }
                 None => {
-                    let (payload, ticket) = (&sent.payload, sent.ticket);
+                    let Sent { payload, ticket, .. } = &sent[at];
                     return Err(format!("{delivery:?} comes before {payload:?}, ticket {ticket}"));
                 }
-                Some(_) => {}
             }
         }
         Err(format!("{delivery:?} was never sent, or is there already"))
@@ -136,6 +141,13 @@ impl Integrity {
     fn find(&mut self, who: Who, ticket: Ticket) -> Option<&mut Sent> {
         self.sent.get_mut(&who)?.iter_mut().rfind(|sent| sent.ticket == ticket)
     }
+}
+
+/// Whether what is taken for the first may be the second: they say the same, and of the first it is
+/// not known whether it is in the order.
+fn is_mistaken(first: &Sent, second: &Sent) -> bool {
+    let unknown = first.refused == Some(Refusal::Unknown) && first.position.is_some();
+    unknown && first.payload == second.payload
 }
 
 #[cfg(test)]
@@ -221,6 +233,10 @@ mod tests {
             (2, delivers(1, 1, 1, 1, "x")),
             (1, sent(2)),
         ];
+        holds(&mut Integrity::default(), &and(&history));
+        // Also if others deliver the next one before it says so.
+        let next = [(1, sends(3, "y")), (2, delivers(2, 2, 1, 2, "y"))];
+        let history = [&history[..4], &next].concat();
         holds(&mut Integrity::default(), &and(&history));
     }
 

@@ -26,9 +26,9 @@ impl Words<'_> {
             node::Message::Detector(detector::Message::Heartbeat) => "heartbeat".into(),
             node::Message::Detector(detector::Message::Goodbye) => "goodbye".into(),
             node::Message::Founding(message) => self.founding(message),
-            node::Message::Change(message) => self.change(message),
+            node::Message::Change(message) => Self::change(message),
             node::Message::Lock(message) => self.lock(&message.body),
-            node::Message::Order(message) => self.order(&message.body),
+            node::Message::Order(message) => Self::order(&message.body),
             node::Message::Gossip(message) => self.gossip(message),
         }
     }
@@ -130,7 +130,7 @@ impl Words<'_> {
         }
     }
 
-    fn change(self, message: &change::Message) -> String {
+    fn change(message: &change::Message) -> String {
         use change::Body;
         let view = message.view;
         match &message.body {
@@ -203,7 +203,7 @@ impl Words<'_> {
         }
     }
 
-    fn order(self, body: &multicast::Body) -> String {
+    fn order(body: &multicast::Body) -> String {
         use multicast::Body;
         match body {
             Body::Data { sequence, time, index, count, payload } => {

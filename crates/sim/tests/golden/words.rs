@@ -52,7 +52,7 @@ impl Names {
             node::Message::Founding(message) => ("founding", self.founding_message(message)),
             node::Message::Change(message) => ("change", self.change_message(message)),
             node::Message::Lock(message) => ("lock", self.lock_message(&message.body)),
-            node::Message::Order(message) => ("order", self.order_message(&message.body)),
+            node::Message::Order(message) => ("order", Self::order_message(&message.body)),
             node::Message::Gossip(message) => ("gossip", self.gossip_message(message)),
         };
         Saying { part, text }
@@ -154,7 +154,7 @@ impl Names {
         format!("view {} of {members}", view.number)
     }
 
-    fn order_message(&self, body: &multicast::Body) -> String {
+    fn order_message(body: &multicast::Body) -> String {
         use multicast::Body as B;
         match body {
             B::Data { sequence, time, payload, .. } => {
@@ -218,7 +218,7 @@ impl Names {
     pub(crate) fn event(&self, event: &node::Event) -> Option<String> {
         Some(match event {
             node::Event::Peer { .. } => return None,
-            node::Event::Founding(event) => self.founding_event(event),
+            node::Event::Founding(event) => Self::founding_event(event),
             node::Event::View { view, joins, loss, .. } => {
                 let joins = if *joins { ", as a new member" } else { "" };
                 let loss = if *loss { ", messages may be lost" } else { "" };
@@ -227,7 +227,7 @@ impl Names {
             }
             node::Event::Out { left: true } => "the group goes on without this node".into(),
             node::Event::Out { left: false } => "not a member of the group".into(),
-            node::Event::Change(event) => self.change_event(event),
+            node::Event::Change(event) => Self::change_event(event),
             node::Event::Lock(event) => self.lock_event(event),
             node::Event::Order(event) => self.order_event(event),
             node::Event::Gossip(event) => self.gossip_event(event),
@@ -235,7 +235,7 @@ impl Names {
         })
     }
 
-    fn founding_event(&self, event: &founding::Event) -> String {
+    fn founding_event(event: &founding::Event) -> String {
         use founding::Event as E;
         match event {
             E::WaitingFor(names) => {
@@ -247,7 +247,7 @@ impl Names {
         }
     }
 
-    fn change_event(&self, event: &change::Event) -> String {
+    fn change_event(event: &change::Event) -> String {
         use change::Event as E;
         match event {
             E::Quorum { regained: true } => "a quorum is heard again".into(),

@@ -98,6 +98,9 @@ pub(crate) struct Setup<P> {
     pub(crate) founded: bool,
     /// What the application of each node asks for, one after the other, whenever it likes.
     pub(crate) scripts: Vec<Vec<Command>>,
+    /// Whom each node may be told not to reach any more, one after the other, whenever it is: then it
+    /// suspects that one.
+    pub(crate) suspects: Vec<Vec<usize>>,
     /// The timers that ever fire.
     pub(crate) fires: fn(&Timer) -> bool,
     /// The messages that ever arrive.
@@ -115,6 +118,7 @@ impl<P> Setup<P> {
             order: None,
             founded: true,
             scripts: scripts.iter().map(|script| script.to_vec()).collect(),
+            suspects: vec![Vec::new(); scripts.len()],
             fires: |timer| !matches!(timer, Timer::Detector(_) | Timer::Change(_)),
             carries: |message| !matches!(message, Message::Detector(_)),
             planted: None,
@@ -158,6 +162,8 @@ pub(crate) enum Action {
     Fire(usize, Timer),
     /// The application of this node asks for the next thing in its script.
     Ask(usize, usize),
+    /// This node is told not to reach the next of its list.
+    Suspect(usize, usize),
     /// The application of this node releases a lock.
     Unlock(usize, LockName, Ticket),
     /// Before the exploration.
@@ -213,6 +219,10 @@ impl<P: Checkable> SmallGroup<P> {
             Action::Ask(_, at) => {
                 member.asked = at + 1;
                 Input::Command(self.setup.scripts[node][*at].clone())
+            }
+            Action::Suspect(_, at) => {
+                member.suspected = at + 1;
+                Input::LinkDown(self.ids[self.setup.suspects[node][*at]])
             }
             Action::Unlock(_, lock, ticket) => {
                 let unlock = tokenring::Command::Unlock { lock: lock.clone(), ticket: *ticket };
@@ -454,6 +464,7 @@ impl Action {
             Self::Arrive(packet) => packet.to,
             Self::Fire(node, _)
             | Self::Ask(node, _)
+            | Self::Suspect(node, _)
             | Self::Unlock(node, ..)
             | Self::Prepare(node, _) => *node,
         }
@@ -477,6 +488,9 @@ impl<P: Checkable> Model for SmallGroup<P> {
             actions.extend(member.timers.iter().map(|timer| Action::Fire(node, *timer)));
             if member.asked < self.setup.scripts[node].len() {
                 actions.push(Action::Ask(node, member.asked));
+            }
+            if member.suspected < self.setup.suspects[node].len() {
+                actions.push(Action::Suspect(node, member.suspected));
             }
             let unlock =
                 |(lock, ticket): &(LockName, _)| Action::Unlock(node, lock.clone(), *ticket);

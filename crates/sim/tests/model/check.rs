@@ -152,6 +152,10 @@ impl<P: Checkable> SmallGroup<P> {
             }
             Action::Fire(_, timer) => write!(line, "* {timer:?}"),
             Action::Ask(node, at) => write!(line, "? {:?}", self.setup.scripts[*node][*at]),
+            Action::Suspect(node, at) => {
+                let peer = self.setup.suspects[*node][*at];
+                write!(line, "~ does not reach {}", self.names[peer])
+            }
             Action::Unlock(_, lock, ticket) => write!(line, "? Unlock {lock}, {ticket}"),
             Action::Prepare(_, input) => write!(line, "= {input:?}"),
         };

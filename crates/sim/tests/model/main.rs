@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What a state and a step are, and what is not explored, is said in `adapter.rs`. The groups are
-//! in `lock.rs`, `founding.rs` and `order.rs`; `planted.rs` leaves out rules and shows how short
+//! in `lock.rs`, `founding.rs`, `order.rs` and `views.rs`; `planted.rs` leaves out rules and shows how short
 //! the way to the harm then is. Each exploration prints a line:
 //!
 //! * *states*: how many different ones there are; all invariants held in each;
@@ -35,3 +35,4 @@ mod member;
 mod order;
 mod planted;
 mod shared;
+mod views;

@@ -21,6 +21,8 @@ pub(crate) struct Member<P> {
     draws: u64,
     /// How much of its script the application has asked for.
     pub(crate) asked: usize,
+    /// How many peers it was told not to reach any more.
+    pub(crate) suspected: usize,
     /// The locks that the application has.
     pub(crate) held: Vec<(LockName, Ticket)>,
     pub(crate) told: Told,
@@ -55,6 +57,7 @@ impl<P: Subject> Member<P> {
             timers: BTreeSet::new(),
             draws: 0,
             asked: 0,
+            suspected: 0,
             held: Vec::new(),
             told: Told::default(),
         }

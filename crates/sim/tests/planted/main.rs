@@ -24,7 +24,7 @@ use roundelay_sim::{
     trace,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -106,7 +106,7 @@ fn survey() {
         Parts { lock: has("lock"), order: has("order"), gossip: has("gossip") }
     });
     for bug in Bug::ALL.iter().filter(is_listed) {
-        let mut found: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
+        let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for seed in 0..seeds {
             let scenario = planted_in(*bug, parts, seed);
             let Err(failure) = roundelay_sim::attempt::<Node>(&scenario, &mut |_| ()) else {
