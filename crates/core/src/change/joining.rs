@@ -35,6 +35,7 @@ pub(super) struct Outside {
 impl Outside {
     pub(super) fn new(decided: Option<Value>) -> Self {
         let since = decided.as_ref().map_or(0, |value| value.view.number);
+        let decided = decided.map(Box::new);
         Self { since, decided, succeeded: false, told: BTreeSet::new(), ready: false, refusals: 0 }
     }
 }
