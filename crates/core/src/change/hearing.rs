@@ -160,8 +160,17 @@ impl ViewChange {
         let Some(seat) = self.seat() else { return 0 };
         let n = seat.view().len();
         let all = u64::MAX >> (64 - n);
-        let row = |p: usize| if p == seat.me { self.hears() } else { seat.hears[p].unwrap_or(all) };
-        let rows: Vec<u64> = (0..n).map(|p| row(p) | 1 << p).collect();
+        let heard = self.hears();
+        let said = |p: usize| seat.hears[p].unwrap_or(all) | 1 << p;
+        let hearers = (0..n).filter(|p| heard >> p & 1 == 1 && *p != seat.me);
+        let witnessed = hearers.fold(heard, |known, p| known | seat.hears[p].unwrap_or(0));
+        // Of whom nobody here hears anything, it does not count whom it heard once.
+        let row = |p: usize| match p {
+            _ if p == seat.me => heard,
+            _ if witnessed >> p & 1 == 1 => said(p),
+            _ => 1 << p,
+        };
+        let rows: Vec<u64> = (0..n).map(row).collect();
         let mut keep = all;
         loop {
             let conflicts = |a: &usize| {

@@ -267,6 +267,21 @@ fn two_that_do_not_hear_each_other_are_not_both_in_a_view() {
     assert_eq!(members(&chain(&group)[&2]), ["p1", "p2", "p3"]);
 }
 
+/// Two of four die at once, and nothing is known of what they heard.
+#[test]
+fn half_of_the_members_with_the_first_go_on() {
+    for silent in [false, true] {
+        let mut group = group(4, 1);
+        if !silent {
+            run(&mut group, 1);
+        }
+        kill(&mut group, 1);
+        kill(&mut group, 2);
+        run(&mut group, 5);
+        assert_eq!(members(&chain(&group)[&2]), ["p1", "p4"]);
+    }
+}
+
 #[test]
 fn members_leave_one_by_one_or_all_at_once() {
     let mut one = group(3, 1);
