@@ -2,7 +2,7 @@
 
 use super::{
     Body, Message, Report, Timer,
-    machine::{Cx, Gathering, ViewChange},
+    machine::{Cx, Gathering, ViewChange, follows},
     merge,
 };
 use crate::{
@@ -39,11 +39,38 @@ enum Phase {
     Proposing { value: Value, accepted: u64 },
 }
 
+impl Attempt {
+    /// Whether it waits for messages of the cut.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.phase == Phase::Gathering
+    }
+}
+
+/// No count gets there in centuries.
+const ABSURD: u64 = 1 << 62;
+
+/// Whether a member of a view with `n` members can know this.
+fn is_sensible(report: &Report, n: usize) -> bool {
+    let order = report.order.as_ref().is_none_or(|order| {
+        let counts = order.received.iter().chain([&order.clock]);
+        order.received.len() == n && counts.copied().all(|count| count < ABSURD)
+    });
+    let lock = report.lock.as_ref().is_none_or(|lock| {
+        let sent = lock.sent.iter();
+        let hops = lock.held.iter().chain(sent.clone().map(|sent| &sent.token));
+        lock.received.len() == n
+            && sent.clone().all(|sent| usize::from(sent.to) < n)
+            && hops.map(|token| token.hops).all(|hops| hops < ABSURD)
+    });
+    order && lock
+}
+
 impl ViewChange {
     /// Begins an attempt with a ballot of its own.
     pub(super) fn start(&mut self, cx: &mut Cx<'_>) {
         let Some(seat) = self.seat_mut() else { return };
-        let ballot = Ballot { round: seat.largest.round.saturating_add(1), by: seat.me as u16 };
+        let Some(round) = seat.largest.round.checked_add(1) else { return };
+        let ballot = Ballot { round, by: seat.me as u16 };
         self.make_promise(ballot, cx);
     }
 
@@ -79,9 +106,15 @@ impl ViewChange {
         cx: &mut Cx<'_>,
     ) {
         let Some(seat) = self.seat_mut() else { return };
+        let view = seat.view().clone();
         let Some(attempt) = seat.attempt.as_mut().filter(|attempt| attempt.ballot == ballot) else {
             return;
         };
+        let sensible = accepted.as_ref().is_none_or(|(_, value)| follows(value, &view))
+            && is_sensible(&report, view.len());
+        if !sensible {
+            return self.ignored.add();
+        }
         // What comes after the proposal is too late for it (V3).
         if attempt.phase == Phase::Collecting {
             attempt.promises.insert(from, Promise { accepted, report });
@@ -104,8 +137,10 @@ impl ViewChange {
         }
         let Some(value) = self.choose(attempt, keep, cx) else { return };
         let holders = self.holders(attempt, &value);
+        let patience = self.config.patience;
         if let Some(attempt) = self.seat_mut().and_then(|seat| seat.attempt.as_mut()) {
             attempt.phase = Phase::Gathering;
+            cx.set_timer(Timer::Patience, patience);
         }
         self.gather(Gathering::Propose(value), holders, cx);
     }
@@ -199,12 +234,18 @@ impl ViewChange {
         let Some(seat) = self.seat_mut() else { return };
         seat.largest = seat.largest.max(promised);
         if seat.attempt.as_ref().is_some_and(|attempt| promised > attempt.ballot) {
-            seat.attempt = None;
-            seat.gathering = None;
-            seat.failures += 1;
-            seat.turn = None;
-            self.consider(cx);
+            self.give_up_attempt(cx);
         }
+    }
+
+    /// This ballot comes to nothing: perhaps a later one does.
+    pub(super) fn give_up_attempt(&mut self, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat_mut() else { return };
+        seat.attempt = None;
+        seat.gathering = None;
+        seat.failures += 1;
+        seat.turn = None;
+        self.consider(cx);
     }
 
     /// The same again to whoever has not answered: a ballot is raised only after a refusal.

@@ -3,7 +3,7 @@
 
 use super::{
     Body, Event, Timer,
-    machine::{Cx, Gathering, Seat, Standing, ViewChange},
+    machine::{Cx, Gathering, Leaving, Seat, Standing, ViewChange},
 };
 use crate::{
     id::{Life, NodeId},
@@ -106,7 +106,7 @@ impl ViewChange {
         let stale = self.config.repeat * 8;
         let now = cx.now();
         if let Some(seat) = self.seat_mut() {
-            seat.told = 0;
+            seat.told.clear();
             seat.joiners.retain(|_, joiner| now.since(joiner.heard) < stale);
         }
         if let Standing::Outside(outside) = &mut self.standing {
@@ -254,11 +254,15 @@ impl ViewChange {
     }
 
     pub(super) fn on_patience(&mut self, cx: &mut Cx<'_>) {
-        if self.leaving && self.seat().is_none() {
+        if self.leaving != Leaving::No && self.seat().is_none_or(|seat| seat.view().len() == 1) {
             return self.part(cx);
         }
         let Some(seat) = self.seat_mut() else { return };
         if let Some(attempt) = &mut seat.attempt {
+            if attempt.is_gathering() {
+                // Who has what it lacks is gone: a new ballot asks those who are there.
+                return self.give_up_attempt(cx);
+            }
             attempt.impatient = true;
             return self.check_promises(cx);
         }
@@ -268,7 +272,8 @@ impl ViewChange {
         let keep = self.keep();
         let Some(seat) = self.seat() else { return };
         let able = keep >> seat.me & 1 == 1 && seat.view().is_quorum(keep);
-        if able && self.needs_change(seat, keep) && seat.gathering.is_none() {
+        let installs = matches!(seat.gathering, Some(Gathering::Install(_)));
+        if able && self.needs_change(seat, keep) && !installs {
             self.start(cx);
         }
     }

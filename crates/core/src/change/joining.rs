@@ -2,7 +2,7 @@
 
 use super::{
     Body, Event, JoinRefusal, Message, Timer,
-    machine::{Cx, Standing, ViewChange},
+    machine::{Cx, Leaving, Standing, ViewChange},
 };
 use crate::{
     id::{Life, Name, NodeId},
@@ -72,7 +72,7 @@ impl ViewChange {
     /// Asks one member, or all that are heard.
     pub(super) fn ask_to_join(&self, whom: Option<NodeId>, cx: &mut Cx<'_>) {
         let Standing::Outside(Outside { ready: true, .. }) = self.standing else { return };
-        if self.leaving {
+        if self.leaving != Leaving::No {
             return;
         }
         let hears: Vec<NodeId> = self.hearing.trusted().collect();
@@ -108,9 +108,10 @@ impl ViewChange {
             return cx.send(id, message);
         }
         let takes_place = seat.view().position(id).is_some();
+        let others = seat.joiners.keys().filter(|joiner| **joiner != id).count();
         let refusal = if takes_place && hears {
             Some(JoinRefusal::NameTaken) // V7
-        } else if !takes_place && seat.view().len() + seat.joiners.len() >= MEMBERS_MAX {
+        } else if !takes_place && seat.view().len() + others >= MEMBERS_MAX {
             Some(JoinRefusal::Full)
         } else {
             None
@@ -143,7 +144,9 @@ impl ViewChange {
     // ---- Leaving ----
 
     pub(super) fn on_leave(&mut self, cx: &mut Cx<'_>) {
-        self.leaving = true;
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Asked;
+        }
         match &self.standing {
             Standing::Member(_) => self.go_on_leaving(cx),
             // Those who go on may lack what only this node has, until one of them has it all.
@@ -159,7 +162,7 @@ impl ViewChange {
         match &mut self.standing {
             Standing::Outside(outside) if view >= outside.since => {
                 outside.succeeded = true;
-                if self.leaving {
+                if self.leaving != Leaving::No {
                     self.part(cx);
                 }
             }
@@ -170,17 +173,20 @@ impl ViewChange {
 
     /// This node is not needed any more.
     pub(super) fn part(&mut self, cx: &mut Cx<'_>) {
-        if !core::mem::replace(&mut self.parted, true) {
+        if core::mem::replace(&mut self.leaving, Leaving::Done) != Leaving::Done {
             cx.emit(Event::Out { left: true });
         }
     }
 
     /// Asks to be left out of the next view. The last member does not leave: it stops.
     pub(super) fn go_on_leaving(&mut self, cx: &mut Cx<'_>) {
-        let leaving = self.leaving;
+        let leaving = self.leaving != Leaving::No;
         let message = self.message(Body::Leave);
         let Some(seat) = self.seat_mut().filter(|_| leaving) else { return };
         if seat.view().len() == 1 {
+            if self.awaited {
+                return cx.set_timer(Timer::Patience, self.config.patience);
+            }
             return self.part(cx);
         }
         seat.leavers |= 1 << seat.me;
@@ -210,11 +216,12 @@ impl ViewChange {
         let attempting = self.repeat_attempt(cx);
         let joining = matches!(&self.standing, Standing::Outside(outside) if outside.ready);
         self.ask_to_join(None, cx);
-        let leaving = self.leaving && self.seat().is_some_and(|seat| seat.view().len() > 1);
+        let wants = self.leaving != Leaving::No;
+        let leaving = wants && self.seat().is_some_and(|seat| seat.view().len() > 1);
         if let Some(seat) = self.seat().filter(|_| leaving) {
             cx.send_many(&seat.peers, self.message(Body::Leave));
         }
-        if attempting || leaving || (joining && !self.leaving) {
+        if attempting || leaving || (joining && !wants) {
             self.repeat_later(cx);
         }
     }

@@ -13,9 +13,15 @@ use crate::{
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     time::Time,
-    view::{Ballot, Record, Value, View},
+    view::{Ballot, MEMBERS_MAX, Record, Value, View},
 };
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
 
 pub(super) type Cx<'a> = Context<'a, ViewChange>;
 
@@ -28,12 +34,22 @@ pub struct ViewChange {
     pub(super) cluster: u64,
     pub(super) hearing: Hearing,
     pub(super) standing: Standing,
-    /// This node wants to leave.
-    pub(super) leaving: bool,
-    /// and has.
-    pub(super) parted: bool,
+    /// How far this node is with leaving.
+    pub(super) leaving: Leaving,
+    /// Somebody who was left out of the view will want to come back.
+    pub(super) awaited: bool,
     pub(super) repeating: bool,
     pub(super) ignored: Tally,
+}
+
+/// How far a node is with leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Leaving {
+    No,
+    /// It wants to,
+    Asked,
+    /// and has.
+    Done,
 }
 
 /// What a node is to its group.
@@ -82,9 +98,9 @@ pub(super) struct Seat {
     pub(super) heard_of: u64,
     /// Whether a quorum was heard at last sight.
     pub(super) quorum: bool,
-    /// The members that have been told, since the last beat, that they are in another view or that
-    /// this member is wedged.
-    pub(super) told: u64,
+    /// Who has been told, since the last beat, that it is in another view or that this member is
+    /// wedged.
+    pub(super) told: BTreeSet<NodeId>,
 }
 
 /// What the messages of a cut are gathered for.
@@ -127,7 +143,7 @@ impl Seat {
             failures: 0,
             heard_of: 0,
             quorum: true,
-            told: 0,
+            told: BTreeSet::new(),
             installed,
         }
     }
@@ -173,8 +189,8 @@ impl ViewChange {
             cluster: 0,
             hearing: Hearing::default(),
             standing: Standing::Nothing,
-            leaving: false,
-            parted: false,
+            leaving: Leaving::No,
+            awaited: false,
             repeating: false,
             ignored: Tally::default(),
         }
@@ -263,6 +279,9 @@ impl ViewChange {
     /// From here on this member is wedged (V2): it takes part in nothing smaller.
     pub(super) fn make_promise(&mut self, ballot: Ballot, cx: &mut Cx<'_>) {
         let Some(seat) = self.seat_mut() else { return };
+        if seat.promised.is_some_and(|promised| promised >= ballot) {
+            return;
+        }
         seat.promised = Some(ballot);
         seat.largest = seat.largest.max(ballot);
         if seat.attempt.as_ref().is_some_and(|attempt| attempt.ballot != ballot) {
@@ -400,6 +419,9 @@ impl ViewChange {
     // ---- Decisions ----
 
     fn on_decided(&mut self, from: NodeId, value: Value, cx: &mut Cx<'_>) {
+        if value.order.begins.len() != value.view.len() {
+            return self.ignored.add();
+        }
         match &self.standing {
             Standing::Nothing => {}
             Standing::Outside(outside) => {
@@ -417,17 +439,34 @@ impl ViewChange {
                     // Nobody who is two views behind is a member of the newer one.
                     return self.leave_group(&value, cx);
                 }
+                if self.is_admitted_anew(&value) {
+                    // It has missed that it was left out in between.
+                    self.leave_group(&value, cx);
+                    return self.install(value, cx);
+                }
                 if value.view.number != number + 1 || !follows(&value, seat.view()) {
                     return self.ignored.add();
                 }
                 let received = value.order.ends.clone();
                 let mut holders = vec![Holder { node: from, received: received.clone() }];
-                let others = value.view.members.iter().map(|member| member.id);
-                let others = others.filter(|id| *id != self.me && *id != from);
+                let members = value.view.members.iter().chain(seat.view().members.iter());
+                let others: BTreeSet<NodeId> = members.map(|member| member.id).collect();
+                let others = others.into_iter().filter(|id| *id != self.me && *id != from);
                 holders.extend(others.map(|node| Holder { node, received: received.clone() }));
                 self.install_gathered(value, holders, cx);
             }
         }
+    }
+
+    /// Whether this life, a member still, is taken in by the value as a new one (V7).
+    fn is_admitted_anew(&self, value: &Value) -> bool {
+        let Some(seat) = self.seat() else { return false };
+        let listed = value.view.position_of(self.me, self.config.life);
+        listed.is_some_and(|p| {
+            let incarnation = value.view.members[p].incarnation;
+            incarnation == value.view.number
+                && incarnation != seat.view().members[seat.me].incarnation
+        })
     }
 
     /// The end of the view is decided: nothing happens in it any more.
@@ -459,6 +498,12 @@ impl ViewChange {
         let stays = |id: &NodeId| value.view.position(*id).is_some();
         let before = self.seat().map(|seat| seat.peers.clone()).unwrap_or_default();
         let gone: Vec<NodeId> = before.iter().copied().filter(|id| !stays(id)).collect();
+        // Whoever was left out against its will may need this one, should it be the last.
+        self.awaited = self.seat().is_some_and(|seat| {
+            let leaves = |p: usize| seat.leavers >> p & 1 == 1;
+            let position = |id: &NodeId| seat.view().position(*id);
+            gone.iter().any(|id| self.hearing.hears(*id) && !position(id).is_some_and(leaves))
+        });
         let had_quorum = self.seat().is_none_or(|seat| seat.quorum);
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
@@ -483,7 +528,7 @@ impl ViewChange {
         }
         self.repeating = false;
         cx.emit(Event::Out { left: false });
-        if self.leaving {
+        if self.leaving != Leaving::No {
             self.on_leave(cx);
         }
     }
@@ -551,18 +596,16 @@ impl ViewChange {
     /// Something came of another view, or of this one while this member is wedged (V1, V10).
     pub(super) fn on_stray(&mut self, from: NodeId, view: u64, cx: &mut Cx<'_>) {
         let Some(seat) = self.seat_mut() else { return };
-        let position = seat.view().position(from);
-        let bit = position.map_or(0, |position| 1 << position);
+        if seat.told.len() >= 2 * MEMBERS_MAX || !seat.told.insert(from) {
+            return;
+        }
+        let is_member = seat.view().position(from).is_some();
         if view < seat.view().number {
-            if seat.told & bit == 0 {
-                seat.told |= bit;
-                let value = seat.installed.clone();
-                let body = Body::Decided { value: value.into() };
-                let message = Message { view: seat.view().number - 1, ..self.message(body) };
-                cx.send(from, message);
-            }
-        } else if seat.told & bit == 0 && position.is_some() {
-            seat.told |= bit;
+            let value = seat.installed.clone();
+            let body = Body::Decided { value: value.into() };
+            let message = Message { view: seat.view().number - 1, ..self.message(body) };
+            cx.send(from, message);
+        } else if is_member {
             if view > seat.view().number {
                 cx.send(from, self.message(Body::Ask));
             } else if seat.is_wedged() {
@@ -586,7 +629,7 @@ impl ViewChange {
 }
 
 /// Whether a value can be about the end of this view.
-fn follows(value: &Value, view: &View) -> bool {
+pub(super) fn follows(value: &Value, view: &View) -> bool {
     value.view.number == view.number + 1
         && value.order.ends.len() == view.len()
         && value.order.stable.len() == view.len()

@@ -33,8 +33,11 @@ impl Question<'_> {
         let n = old.len();
         let intact = (0..n).filter(|p| self.is_intact(*p)).count();
         let all = self.reports.iter().all(Option::is_some);
-        // V5: every ⌊n/2⌋+1 members have an intact reporter among them.
-        let complete = intact >= n.div_ceil(2) || cx.has(Bug::AmnesiaForgiven);
+        // V5: every ⌊n/2⌋+1 members that may have acknowledged a message have an intact reporter among
+        // them. Who is mute has acknowledged nothing.
+        let mute = (0..n).filter(|p| self.is_mute(*p)).count();
+        let needed = n.div_ceil(2).saturating_sub(mute).max(1);
+        let complete = intact >= needed || cx.has(Bug::AmnesiaForgiven);
         if !complete && !all {
             return None;
         }
@@ -57,6 +60,11 @@ impl Question<'_> {
     /// Whether the memory of the order has been reported: it is complete as of the wedge.
     fn is_intact(&self, position: usize) -> bool {
         self.report(position).is_some_and(|report| report.order.is_some())
+    }
+
+    /// Whether it has been mute all the time: the life that the view lists, without its memory.
+    fn is_mute(&self, position: usize) -> bool {
+        self.report(position).is_some_and(|report| report.order.is_none())
     }
 
     fn leaves(&self, position: usize) -> bool {

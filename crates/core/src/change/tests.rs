@@ -130,9 +130,13 @@ fn kill(group: &mut Group<Idle>, i: usize) {
     }
 }
 
-/// All hear each other; a life that was never taken in is not active, and heard by nobody.
+/// Whether it was never taken in: then it is not active, and heard by nobody.
+fn is_new(machine: &Idle) -> bool {
+    machine.change.is_outside() && machine.members == 0
+}
+
+/// All hear each other.
 fn link_all(group: &mut Group<Idle>) {
-    let is_new = |m: &Idle| m.change.view().is_none() && m.change.is_outside() && m.members == 0;
     let ids: Vec<(NodeId, bool)> = group.machines.iter().map(|(id, m)| (*id, is_new(m))).collect();
     for (a, _) in &ids {
         for (b, _) in ids.iter().filter(|(b, new)| b != a && !new) {
@@ -337,7 +341,9 @@ fn whatever_happens_there_is_one_chain_and_in_the_end_one_view() {
             let (a, b) = (group.dice(n as u64) as usize, group.dice(n as u64) as usize);
             match group.dice(4) {
                 0 | 1 if a != b => group.input(id(a), Input::LinkDown(id(b))),
-                2 if a != b => group.input(id(a), Input::LinkUp(id(b))),
+                2 if a != b && !is_new(&group.machines[&id(b)]) => {
+                    group.input(id(a), Input::LinkUp(id(b)));
+                }
                 3 => {
                     // Who dies without memory may not be one too many.
                     let faults = core::mem::replace(&mut group.faults, Faults::NONE);

@@ -72,6 +72,13 @@ impl Log {
         }
     }
 
+    /// The same for another group, whose order has nothing to do with that of the one before.
+    pub(super) fn begin_anew(mut self, cx: &mut Cx<'_>) -> Self {
+        self.former.missed = true;
+        self.take_former(cx);
+        Self { unread: self.unread, leaving: self.leaving, ..Self::new(self.config) }
+    }
+
     /// Whether a send would not be refused because of the window.
     pub(super) fn is_open(&self) -> bool {
         self.window.is_open() || self.leaving || self.incarnation == 0

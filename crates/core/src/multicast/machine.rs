@@ -78,6 +78,10 @@ impl Multicast {
 
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
         let Some(mut log) = self.log.take() else { return };
+        if view.number == 1 && log.position > 0 {
+            // What was learned is the order of another group, which is no more.
+            log = log.begin_anew(cx);
+        }
         if view.len() == 1 && log.position < cut.position {
             log.miss(cut.position + 1, cx); // There is nobody to learn it from.
         }
