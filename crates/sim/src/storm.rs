@@ -342,8 +342,10 @@ impl<'a, P: Subject> Storm<'a, P> {
         if self.stuck {
             return Ok(());
         }
-        let left =
-            |(id, machine): (_, &P)| limits::leftovers(self.scenario, id, &machine.node().status());
+        let calm = self.came_back.is_empty();
+        let left = |(id, machine): (_, &P)| {
+            limits::leftovers(self.scenario, id, &machine.node().status(), calm)
+        };
         let left = self.sim.running().flat_map(left).map(|what| EMPTIED.open(what));
         let left: Vec<Open> = left.collect();
         if left.is_empty() { Ok(()) } else { Err(Failure::Unreached(left)) }

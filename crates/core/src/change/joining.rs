@@ -152,6 +152,7 @@ impl ViewChange {
             // Those who go on may lack what only this node has, until one of them has it all.
             Standing::Outside(outside) if outside.decided.is_some() && !outside.succeeded => {
                 cx.set_timer(Timer::Patience, self.config.patience);
+                self.repeat_later(cx);
             }
             Standing::Nothing | Standing::Outside(_) => self.part(cx),
         }
@@ -204,6 +205,21 @@ impl ViewChange {
 
     // ---- Repeating ----
 
+    /// A leaver says what was decided until one of those who go on is heard in it.
+    fn repeat_decision(&self, cx: &mut Cx<'_>) -> bool {
+        let Standing::Outside(outside) = &self.standing else { return false };
+        let Some(value) = &outside.decided else { return false };
+        if self.leaving != Leaving::Asked || outside.succeeded {
+            return false;
+        }
+        let message = Message {
+            view: outside.since - 1,
+            ..self.message(Body::Decided { value: value.clone() })
+        };
+        cx.send_many(&value.view.peers(self.me), message);
+        true
+    }
+
     pub(super) fn repeat_later(&mut self, cx: &mut Cx<'_>) {
         if !self.repeating {
             self.repeating = true;
@@ -216,12 +232,13 @@ impl ViewChange {
         let attempting = self.repeat_attempt(cx);
         let joining = matches!(&self.standing, Standing::Outside(outside) if outside.ready);
         self.ask_to_join(None, cx);
+        let telling = self.repeat_decision(cx);
         let wants = self.leaving != Leaving::No;
         let leaving = wants && self.seat().is_some_and(|seat| seat.view().len() > 1);
         if let Some(seat) = self.seat().filter(|_| leaving) {
             cx.send_many(&seat.peers, self.message(Body::Leave));
         }
-        if attempting || leaving || (joining && !wants) {
+        if attempting || telling || leaving || (joining && !wants) {
             self.repeat_later(cx);
         }
     }

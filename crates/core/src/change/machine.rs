@@ -410,9 +410,17 @@ impl ViewChange {
         }
         self.save(cx);
         let Some(seat) = self.seat() else { return };
-        if usize::from(ballot.by) != seat.me {
-            let to = seat.id(usize::from(ballot.by));
-            cx.send(to, self.message(Body::Accepted { ballot }));
+        let by = usize::from(ballot.by);
+        if by == seat.me {
+            return;
+        }
+        cx.send(seat.id(by), self.message(Body::Accepted { ballot }));
+        // The coordinator has accepted what it proposes: with it and this member alone it may be
+        // decided, and nobody has to say so.
+        if seat.view().is_quorum(1 << by | 1 << seat.me)
+            && let Some((_, value)) = seat.accepted.clone()
+        {
+            self.install(value, cx);
         }
     }
 

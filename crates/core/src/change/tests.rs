@@ -376,12 +376,12 @@ fn whatever_happens_there_is_one_chain_and_in_the_end_one_view() {
 
 // ---- Single steps ----
 
-/// p1 of three, after these inputs; what the last one made it send.
+/// p1 of five, after these inputs; what the last one made it send.
 fn steps(bug: Option<Bug>, inputs: Vec<InputOf<Idle>>) -> Vec<Body> {
     let mut machine = machine(0, 0);
     let mut rng = Rng::seed_from_u64(0);
     let mut sent = Vec::new();
-    let found = Command::Found { cluster: CLUSTER, value: first(3).into() };
+    let found = Command::Found { cluster: CLUSTER, value: first(5).into() };
     for input in [Input::Command(found)].into_iter().chain(inputs) {
         let mut effects: Vec<EffectOf<Idle>> = Vec::new();
         let mut cx = Context::new(Time::ZERO, &mut rng, &mut effects).planting(bug);
@@ -400,12 +400,12 @@ fn says(from: usize, body: Body) -> InputOf<Idle> {
     Input::Message { from: id(from), message }
 }
 
-fn second(first_member: usize) -> Value {
-    let one = first(3);
-    let members = [first_member, 3 - first_member].map(|i| one.view.members[i].clone());
-    let view = View { number: 2, members: members.into(), ring: [0, 1].into(), ..one.view };
-    let order =
-        Cut { ends: vec![0; 3], stable: vec![0; 3], begins: vec![0; 2], clock: 0, position: 0 };
+/// p2 to p5 go on.
+fn second() -> Value {
+    let one = first(5);
+    let members = one.view.members[1..].into();
+    let view = View { number: 2, members, ring: [0, 1, 2, 3].into(), ..one.view };
+    let order = Cut { ends: vec![0; 5], stable: vec![0; 5], begins: vec![0; 4], ..Cut::default() };
     Value { view, order, lock: tokenring::Placement::default(), loss: false }
 }
 
@@ -423,9 +423,25 @@ fn a_smaller_ballot_is_refused_and_the_same_answered_again() {
     assert!(matches!(again[..], [Body::Promise { accepted: None, .. }]));
 }
 
+/// Of two, the coordinator and the other one decide: nobody has to tell it.
+#[test]
+fn who_completes_a_quorum_with_the_coordinator_need_not_be_told() {
+    let mut group = Group::new([(id(1), machine(1, 1))], 1);
+    let found = Command::Found { cluster: CLUSTER, value: first(2).into() };
+    let one = first(2);
+    let members = one.view.members[1..].into();
+    let view = View { number: 2, members, ring: [0].into(), ..one.view };
+    let order = Cut { ends: vec![0; 2], stable: vec![0; 2], begins: vec![0], ..Cut::default() };
+    let value = Value { view, order, lock: tokenring::Placement::default(), loss: false };
+    group.input(id(1), Input::Command(found));
+    group.input(id(1), says(0, Body::Prepare { ballot: ballot(1, 0) }));
+    group.input(id(1), says(0, Body::Accept { ballot: ballot(1, 0), value: value.into() }));
+    assert_eq!(group.machines[&id(1)].change.view().map(|view| view.number), Some(2));
+}
+
 #[test]
 fn what_was_accepted_is_proposed_again_verbatim() {
-    let value = second(1);
+    let value = second();
     let accept = Body::Accept { ballot: ballot(1, 1), value: value.clone().into() };
     let promise = Body::Promise {
         ballot: ballot(2, 0),
@@ -437,6 +453,8 @@ fn what_was_accepted_is_proposed_again_verbatim() {
         says(1, accept.clone()),
         Input::Command(Command::Suspect { peer: id(1), link: false }),
         says(2, promise.clone()),
+        says(3, promise.clone()),
+        says(4, promise.clone()),
     ];
     let proposes = |sent: &[Body]| {
         let of = |body: &Body| match body {
@@ -445,7 +463,7 @@ fn what_was_accepted_is_proposed_again_verbatim() {
         };
         sent.iter().find_map(of)
     };
-    // p2 is gone; p1 has accepted its value and so has p3.
+    // p2 is gone; p1 has accepted its value, and so have the others.
     assert_eq!(proposes(&steps(None, inputs.clone())), Some(value.clone()));
     assert_ne!(proposes(&steps(Some(Bug::ProposesAnew), inputs)), Some(value));
 }

@@ -148,6 +148,9 @@ impl Learning {
             if self.is_complete(log) && !cx.has(Bug::LearnsBeyondBase) {
                 return;
             }
+            if log.is_paused() {
+                return; // The application has not read so much: the rest is asked for again.
+            }
             if delivery.position == log.position + 1 {
                 log.learn(delivery, cx);
             }
