@@ -15,6 +15,10 @@ use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 /// that an earlier life of this node has ended.
 const REFUSALS: u32 = 10;
 
+/// A leaver waits so many times the patience for those who go on: a leave that none of them knows of
+/// is a crash.
+const FAREWELL: u32 = 4;
+
 /// A node that is not a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Outside {
@@ -151,7 +155,7 @@ impl ViewChange {
             Standing::Member(_) => self.go_on_leaving(cx),
             // Those who go on may lack what only this node has, until one of them has it all.
             Standing::Outside(outside) if outside.decided.is_some() && !outside.succeeded => {
-                cx.set_timer(Timer::Patience, self.config.patience);
+                cx.set_timer(Timer::Patience, self.config.patience * FAREWELL);
                 self.repeat_later(cx);
             }
             Standing::Nothing | Standing::Outside(_) => self.part(cx),
