@@ -1,7 +1,7 @@
 //! What a process runs: all protocols composed into one.
 //!
 //! The node is itself a [`Protocol`]. A child's events are returned to it, and that is how a view
-//! reaches the lock and the order: see [`group`].
+//! reaches the lock and the order: see `node/group.rs`.
 
 mod group;
 #[cfg(test)]

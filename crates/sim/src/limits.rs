@@ -13,17 +13,19 @@ use roundelay_core::{
 const RUMOR_COST: usize = 64;
 
 /// Checks what `node` keeps against its settings. The cut that ends a view is delivered whether the
-/// application reads or not: so many bytes were unread after the last one.
+/// application reads or not: so many bytes were unread after the last one. What was sent while a view
+/// had fewer `members`, the fewest so far, keeps its place when the shares get smaller.
 pub fn check(
     node: NodeId,
     time: Time,
     config: &Config,
     status: &Status,
-    cut: usize,
+    (cut, members): (usize, usize),
 ) -> Result<(), Violation> {
     let order = config.group.as_ref().and_then(|group| group.order.as_ref());
-    let order =
-        order.zip(status.order.as_ref()).map(|(config, status)| of_order(config, status, cut));
+    let order = order
+        .zip(status.order.as_ref())
+        .map(|(config, status)| of_order(config, status, cut, members));
     let gossip = config.gossip.as_ref().zip(status.gossip.as_ref());
     let gossip = gossip.map(|(config, status)| of_gossip(config, status));
     let broken = [order, gossip].into_iter().flatten().find_map(Result::err);
@@ -67,6 +69,7 @@ fn of_order(
     config: &multicast::Config,
     status: &multicast::Status,
     cut: usize,
+    members: usize,
 ) -> Result<(), String> {
     if status.clocks.is_empty() {
         return Ok(()); // There is no view yet.
@@ -75,7 +78,8 @@ fn of_order(
     // A message that is larger than the share of a member travels alone.
     let share = (config.unstable_bytes_max / status.clocks.len()).max(message);
     let unread = config.unread_bytes_max + message + multicast::DELIVERY_OVERHEAD;
-    at_most(status.unstable_bytes, share, "unstable bytes")?;
+    let largest = (config.unstable_bytes_max / members.max(1)).max(message);
+    at_most(status.unstable_bytes, largest, "unstable bytes")?;
     at_most(status.unread_bytes, unread.max(cut), "unread bytes")?;
     for (sender, _) in &status.clocks {
         let of_sender = status.queue.iter().filter(|waiting| waiting.sender == *sender);
@@ -122,7 +126,8 @@ mod tests {
         let mut status = status(&scenario);
         let (order, gossip) = (status.order.as_mut().unwrap(), status.gossip.as_mut().unwrap());
         change(order, gossip);
-        let within = check(node, Time::ZERO, &scenario.nodes[0].config, &status, 0).is_ok();
+        let config = &scenario.nodes[0].config;
+        let within = check(node, Time::ZERO, config, &status, (0, scenario.nodes.len())).is_ok();
         (within, leftovers(&scenario, node, &status, true).len())
     }
 

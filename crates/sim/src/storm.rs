@@ -22,6 +22,7 @@ use roundelay_core::{
     node,
     protocol::{Effect, Input},
     time::Time,
+    view::View,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -200,7 +201,7 @@ struct Storm<'a, P: Subject> {
     /// Steps since a node was measured.
     unmeasured: u64,
     /// What each node had delivered, and its application not read, when its last view began.
-    cuts: BTreeMap<NodeId, usize>,
+    views: BTreeMap<NodeId, (usize, usize)>,
     /// With so many steps it is busy with itself.
     steps_max: u64,
 }
@@ -258,7 +259,7 @@ impl<'a, P: Subject> Storm<'a, P> {
             leavers: BTreeSet::new(),
             crashed_early: 0,
             unmeasured: 0,
-            cuts: BTreeMap::new(),
+            views: BTreeMap::new(),
             steps_max: STEPS_MAX * (pairs / STEPS_MAX_NODES.pow(2)).max(1),
         };
         storm.plan_weather();
@@ -378,7 +379,7 @@ impl<'a, P: Subject> Storm<'a, P> {
         let name = || self.scenario.name(node).into();
         self.invariants
             .check(who, &step)
-            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &mut self.cuts, &step))
+            .and_then(|()| measure(self.scenario, &mut self.unmeasured, &mut self.views, &step))
             .map_err(|violation| Failure::Violation { violation, name: name() })?;
         self.goals.see(who, &Seen::Input(&step.input));
         for effect in step.effects {
@@ -608,13 +609,15 @@ impl<'a, P: Subject> Storm<'a, P> {
 fn measure<P: Subject>(
     scenario: &Scenario,
     unmeasured: &mut u64,
-    cuts: &mut BTreeMap<NodeId, usize>,
+    views: &mut BTreeMap<NodeId, (usize, usize)>,
     step: &Step<'_, P>,
 ) -> Result<(), Violation> {
     *unmeasured += 1;
     if step.effects.iter().any(|e| matches!(e, Effect::Emit(node::Event::View { .. }))) {
         let order = step.machine.node().order().map(Multicast::status);
-        cuts.insert(step.node, order.map_or(0, |status| status.unread_bytes));
+        let members = step.machine.node().view().map_or(usize::MAX, View::len);
+        let fewest = views.get(&step.node).map_or(members, |(_, before)| members.min(*before));
+        views.insert(step.node, (order.map_or(0, |status| status.unread_bytes), fewest));
     }
     let more = matches!(step.input, Input::Command(node::Command::Order(Command::Send { .. })));
     if *unmeasured < MEASURE && !more {
@@ -623,8 +626,8 @@ fn measure<P: Subject>(
     *unmeasured = 0;
     let plan = scenario.nodes.iter().find(|plan| plan.id() == step.node);
     let config = &plan.expect("a node of the scenario").config;
-    let cut = cuts.get(&step.node).copied().unwrap_or(0);
-    limits::check(step.node, step.time, config, &step.machine.node().status(), cut)
+    let view = views.get(&step.node).copied().unwrap_or((0, 1));
+    limits::check(step.node, step.time, config, &step.machine.node().status(), view)
 }
 
 /// All nodes but this one.
