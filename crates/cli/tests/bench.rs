@@ -93,7 +93,11 @@ fn gossip() {
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let result = result(&ended);
         has(&result, "n threads links size window p50us p99us p999us maxus delivery_p50us");
-        has(&result, "copies_per_delivery packets_per_delivery bytes_per_delivery rate");
+        has(&result, "copies_per_delivery rate");
+        // What else goes over the loopback interface is taken off, and other tests may be busy there.
+        for counted in ["packets_per_delivery", "bytes_per_delivery"] {
+            assert!(result[counted].as_f64().unwrap() >= 0.0, "{result}");
+        }
         has(&result, "loop_copies_per_delivery");
         for control in ["control_per_delivery", "loop_control_per_delivery"] {
             assert!((0.0..2.0).contains(&result[control].as_f64().unwrap()), "{result}");
