@@ -16,10 +16,10 @@
 //! explored, without a bound. Sending the same again changes nothing, so repetition needs no bound
 //! either.
 //!
-//! *Time stands still*, and all spans in the settings are zero, but for the lease, which never ends: whatever waits for its time
-//! is due at once. A timer that is set may fire at any moment, or never; one of zero, which ends a
-//! batch, is a timer like any other. Safety never depends on time, so what holds here holds for all
-//! clocks.
+//! *Time stands still*, and all spans in the settings are zero, but for the lease, which never ends:
+//! whatever waits for its time is due at once. A timer that is set may fire at any moment, or never;
+//! one of zero, which ends a batch, is a timer like any other. Safety never depends on time, so what
+//! holds here holds for all clocks.
 //!
 //! *Randomness* is a function of the state: of the node, and of how often it has drawn.
 //!

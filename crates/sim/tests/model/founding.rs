@@ -45,7 +45,7 @@ fn the_first_and_the_last_of_three_start() {
 fn two_of_four_start() {
     let mut setup = unfounded(&[&[Command::Start], &[], &[Command::Start], &[]]);
     setup.goals = vec![both_met()];
-    explore("founding, 4 nodes, 2 starters", &setup, 13);
+    explore("founding, 4 nodes, 2 starters", &setup, 12);
 }
 
 #[test]
