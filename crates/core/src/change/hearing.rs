@@ -118,7 +118,8 @@ impl ViewChange {
             return Body::Beat { hears: 0, joiners: Vec::new(), wedged: None };
         };
         let joiners = seat.joiners.values().map(|joiner| joiner.life).collect();
-        Body::Beat { hears: self.hears(), joiners, wedged: seat.promised }
+        let wedged = seat.is_wedged().then(|| seat.promised.unwrap_or_default());
+        Body::Beat { hears: self.hears(), joiners, wedged }
     }
 
     /// Tells all members who is heard here, and whether this member is wedged.

@@ -13,7 +13,7 @@ use crate::{
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     time::Time,
-    view::{Ballot, Record, Value, View},
+    view::{Ballot, POSITIONS_AHEAD, Record, Value, View},
 };
 use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
 
@@ -54,8 +54,12 @@ pub(super) struct Seat {
     pub(super) me: usize,
     /// and the others.
     pub(super) peers: Arc<[NodeId]>,
+    /// This life remembers nothing of the view, whose member was an earlier one (V6).
+    pub(super) mute: bool,
     pub(super) promised: Option<Ballot>,
     pub(super) accepted: Option<(Ballot, Value)>,
+    /// No larger position is given before this is saved (V5).
+    ceiling: u64,
     /// What this member reports to every ballot (V2): it is wedged.
     pub(super) report: Option<Report>,
     /// To be accepted, or to be installed, once the messages of its cut are here.
@@ -108,8 +112,10 @@ impl Seat {
         Self {
             me,
             peers,
+            mute: false,
             promised: None,
             accepted: None,
+            ceiling: installed.order.position + POSITIONS_AHEAD,
             report: None,
             gathering: None,
             attempt: None,
@@ -133,7 +139,7 @@ impl Seat {
 
     /// Whether lock and order are frozen (V2).
     pub(super) fn is_wedged(&self) -> bool {
-        self.promised.is_some() || self.decided().is_some()
+        self.mute || self.promised.is_some() || self.decided().is_some()
     }
 
     /// What is known to follow this view, while the messages of its cut come in.
@@ -155,6 +161,7 @@ impl Seat {
             installed: self.installed.clone(),
             promised: self.promised,
             accepted: self.accepted.clone(),
+            ceiling: self.ceiling,
         }
     }
 }
@@ -176,7 +183,7 @@ impl ViewChange {
 
     /// The installed view, if this life is a member of it.
     pub fn view(&self) -> Option<&View> {
-        self.seat().map(Seat::view)
+        self.seat().filter(|seat| !seat.mute).map(Seat::view)
     }
 
     /// Whether this node works in this view: it is installed here, and not wedged.
@@ -195,7 +202,8 @@ impl ViewChange {
         let unheard = seat.peers.iter().copied().filter(|peer| !self.hearing.hears(*peer));
         Status {
             view: Some(seat.view().clone()),
-            member: true,
+            member: !seat.mute,
+            mute: seat.mute,
             wedged: seat.is_wedged(),
             quorum: seat.quorum,
             unheard: unheard.collect(),
@@ -285,8 +293,8 @@ impl ViewChange {
         if seat.report.is_some() {
             return;
         }
-        let leaves = seat.leavers & 1 << seat.me != 0;
-        seat.report = Some(Report { life, leaves, order, lock });
+        let (leaves, ceiling) = (seat.leavers & 1 << seat.me != 0, seat.ceiling);
+        seat.report = Some(Report { life, leaves, order, lock, ceiling });
         self.keep_promise(cx);
         if self.seat().is_some_and(|seat| seat.is_wedged()) {
             // Whoever sends this member something in the view must know.
@@ -400,6 +408,9 @@ impl ViewChange {
                 if value.view.number <= number {
                     return;
                 }
+                if seat.mute {
+                    return self.install(value, cx);
+                }
                 if value.view.position_of(self.me, self.config.life).is_none() {
                     // Nobody who is two views behind is a member of the newer one.
                     return self.leave_group(&value, cx);
@@ -437,7 +448,12 @@ impl ViewChange {
             None if cx.has(Bug::LifeNotChecked) => value.view.position(self.me),
             me => me,
         };
-        let Some(me) = me else { return self.leave_group(&value, cx) };
+        let Some(me) = me else {
+            if self.is_mute_in(&value) {
+                return self.restore(Record::of(self.cluster, value), cx);
+            }
+            return self.leave_group(&value, cx);
+        };
         let joins =
             value.view.members[me].incarnation == value.view.number && value.view.number > 1;
         let peers = value.view.peers(self.me);
@@ -452,6 +468,46 @@ impl ViewChange {
         self.beat(cx);
         self.go_on_leaving(cx);
         self.consider(cx);
+    }
+
+    /// Whether the value lists the earlier life of which this one is what is left: then it decides
+    /// about the end of that view as well, and nothing else (V6).
+    fn is_mute_in(&self, value: &Value) -> bool {
+        self.seat().filter(|seat| seat.mute).is_some_and(|seat| {
+            let life = seat.view().members[seat.me].life;
+            value.view.position_of(self.me, life).is_some()
+        })
+    }
+
+    /// Comes back as what an earlier life was in this view, without its memory (V6).
+    fn restore(&mut self, record: Record, cx: &mut Cx<'_>) {
+        let value = record.installed;
+        let Some(me) = value.view.position(self.me) else { return };
+        let peers = value.view.peers(self.me);
+        self.cluster = record.cluster;
+        self.hearing.expect(&peers, cx.now() + self.config.patience);
+        let mut seat = Seat::new(value.clone(), me, peers);
+        seat.mute = !cx.has(Bug::RestartedSpeaks);
+        seat.promised = record.promised;
+        seat.accepted = record.accepted;
+        seat.largest = record.promised.unwrap_or_default();
+        seat.ceiling = record.ceiling;
+        let (life, ceiling) = (Some(self.config.life), record.ceiling);
+        seat.report = Some(Report { life, ceiling, ..Report::default() });
+        self.standing = Standing::Member(seat);
+        self.save(cx);
+        cx.emit(Event::Restored { value });
+        self.arm_grace(cx);
+        self.beat(cx);
+        self.consider(cx);
+    }
+
+    /// The ceiling is saved before it is reached.
+    fn on_raise(&mut self, position: u64, cx: &mut Cx<'_>) {
+        if let Some(seat) = self.seat_mut() {
+            seat.ceiling = seat.ceiling.max(position + POSITIONS_AHEAD);
+            self.save(cx);
+        }
     }
 
     fn leave_group(&mut self, value: &Value, cx: &mut Cx<'_>) {
@@ -563,7 +619,8 @@ impl Protocol for ViewChange {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(_) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
+            Input::Start(Some(record)) => self.restore(record, cx),
+            Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(timer) => self.on_timer(timer, cx),
             Input::Command(Command::Found { cluster, value }) => self.on_found(cluster, value, cx),
@@ -574,6 +631,7 @@ impl Protocol for ViewChange {
             Input::Command(Command::Report { order, lock }) => self.on_report(order, lock, cx),
             Input::Command(Command::Gathered) => self.on_gathered(cx),
             Input::Command(Command::Stray { peer, view }) => self.on_stray(peer, view, cx),
+            Input::Command(Command::Raise { position }) => self.on_raise(position, cx),
             Input::Command(Command::Ready) => self.on_ready(cx),
             Input::Command(Command::Leave) => self.on_leave(cx),
         }

@@ -382,8 +382,12 @@ fn second(first_member: usize) -> Value {
     let one = first(3);
     let members = [first_member, 3 - first_member].map(|i| one.view.members[i].clone());
     let view = View { number: 2, members: members.into(), ring: [0, 1].into(), ..one.view };
-    let order =
-        Cut { ends: vec![0; 3], stable: vec![0; 3], begins: vec![0; 2], clock: 0, position: 0 };
+    let order = Cut {
+        ends: vec![0; 3],
+        stable: vec![0; 3],
+        begins: vec![0; 2],
+        ..Cut::default()
+    };
     Value { view, order, lock: tokenring::Placement::default(), loss: false }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     planted::Bug,
     protocol::{Context, Input},
     tokenring::{self, TokenRing},
-    view::{Record, Value},
+    view::{POSITIONS_AHEAD, Record, Value},
 };
 use alloc::{collections::BTreeSet, vec, vec::Vec};
 
@@ -29,6 +29,8 @@ pub(super) struct Group {
     /// The peers that are up and active in the same group.
     trusted: BTreeSet<NodeId>,
     leaving: Leaving,
+    /// At this position of the order the ceiling is raised (V5).
+    raise_at: u64,
 }
 
 /// How far this node is with leaving the group.
@@ -53,6 +55,7 @@ impl Group {
             order: config.order.map(Multicast::new).map(Child::new),
             trusted: BTreeSet::new(),
             leaving: Leaving::No,
+            raise_at: u64::MAX,
         }
     }
 
@@ -69,6 +72,7 @@ impl Group {
 
     pub(super) fn on_start(&mut self, record: Option<&Record>, cx: &mut Cx<'_>) {
         self.founding.handle(Input::Start(record.cloned()), cx);
+        self.change.handle(Input::Start(record.cloned()), cx);
         self.tell_lock(Input::Start(None), cx);
         self.tell_order(Input::Start(None), cx);
     }
@@ -193,6 +197,17 @@ impl Group {
         }
     }
 
+    /// Long before positions reach the ceiling that is saved, it is raised (V5).
+    pub(super) fn raise_ceiling(&mut self, cx: &mut Cx<'_>) {
+        let Some(position) = self.order.as_ref().map(|order| order.machine.position()) else {
+            return;
+        };
+        if position >= self.raise_at {
+            self.raise_at = position + POSITIONS_AHEAD / 2;
+            self.change.handle(Input::Command(change::Command::Raise { position }), cx);
+        }
+    }
+
     // ---- Events ----
 
     /// Whether a child has reported something for the node to act on.
@@ -236,6 +251,10 @@ impl Group {
 
     fn on_change_event(&mut self, event: change::Event, cx: &mut Cx<'_>) {
         match event {
+            change::Event::Restored { value } => {
+                let Value { view, order: cut, .. } = value;
+                self.tell_order(Input::Command(multicast::Command::Restore { view, cut }), cx);
+            }
             change::Event::Wedged => self.on_wedged(cx),
             change::Event::Gather { cut, holders } => {
                 if self.order.is_none() {
@@ -286,6 +305,7 @@ impl Group {
         if !joins && view.number > 1 {
             self.tell_order(Input::Command(multicast::Command::Close { cut: cut.clone() }), cx);
         }
+        self.raise_at = cut.position + POSITIONS_AHEAD / 2;
         // Reported before anything is said or done in it.
         cx.emit(Event::View { view: view.clone(), joins, loss, position: cut.position });
         if joins {
