@@ -121,7 +121,7 @@ impl<P: Protocol> Group<P> {
             }
             Effect::Emit(event) => self.events.push((node, event)),
             Effect::Save(record) => {
-                self.records.insert(node, record);
+                self.records.insert(node, *record);
             }
             Effect::Append(_) => {}
         }

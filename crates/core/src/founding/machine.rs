@@ -229,7 +229,7 @@ impl Founding {
         {
             active.installed = true;
             let value = Value::first(active.view.clone(), usize::from(active.founder));
-            cx.emit(Event::Installed { run: active.run, value });
+            cx.emit(Event::Installed { run: active.run, value: value.into() });
         }
     }
 
@@ -471,7 +471,7 @@ impl Protocol for Founding {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(Some(record)) => self.on_restart(record, cx),
+            Input::Start(Some(record)) => self.on_restart(*record, cx),
             Input::Start(None) => {
                 if self.is_automatic() {
                     self.wanting = true;

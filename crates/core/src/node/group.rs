@@ -15,7 +15,7 @@ use crate::{
     tokenring::{self, TokenRing},
     view::{POSITIONS_AHEAD, Record, Value},
 };
-use alloc::{collections::BTreeSet, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 
 type Cx<'a> = Context<'a, Node>;
 
@@ -43,7 +43,10 @@ enum Leaving {
     Draining,
     /// The others agree on a view without it.
     Asking,
+    /// It is left, which is still to be said,
     Done,
+    /// and has been said.
+    Left,
 }
 
 impl Group {
@@ -63,7 +66,7 @@ impl Group {
     pub(super) fn has_left(&mut self) -> bool {
         let done = self.leaving == Leaving::Done;
         if done {
-            self.leaving = Leaving::No;
+            self.leaving = Leaving::Left;
         }
         done
     }
@@ -71,8 +74,8 @@ impl Group {
     // ---- Inputs ----
 
     pub(super) fn on_start(&mut self, record: Option<&Record>, cx: &mut Cx<'_>) {
-        self.founding.handle(Input::Start(record.cloned()), cx);
-        self.change.handle(Input::Start(record.cloned()), cx);
+        self.founding.handle(Input::Start(record.cloned().map(Box::new)), cx);
+        self.change.handle(Input::Start(record.cloned().map(Box::new)), cx);
         self.tell_lock(Input::Start(None), cx);
         self.tell_order(Input::Start(None), cx);
     }
@@ -252,8 +255,9 @@ impl Group {
     fn on_change_event(&mut self, event: change::Event, cx: &mut Cx<'_>) {
         match event {
             change::Event::Restored { value } => {
-                let Value { view, order: cut, .. } = value;
-                self.tell_order(Input::Command(multicast::Command::Restore { view, cut }), cx);
+                let Value { view, order: cut, .. } = *value;
+                let command = multicast::Command::Restore { view, cut: cut.into() };
+                self.tell_order(Input::Command(command), cx);
             }
             change::Event::Wedged => self.on_wedged(cx),
             change::Event::Gather { cut, holders } => {
@@ -263,7 +267,7 @@ impl Group {
                 let command = multicast::Command::Gather { cut, holders };
                 self.tell_order(Input::Command(command), cx);
             }
-            change::Event::Installed { value, joins } => self.on_installed(value, joins, cx),
+            change::Event::Installed { value, joins } => self.on_installed(*value, joins, cx),
             change::Event::Out { left } => {
                 self.tell_lock(Input::Command(tokenring::Command::Out), cx);
                 self.tell_order(Input::Command(multicast::Command::Out), cx);
@@ -291,10 +295,10 @@ impl Group {
             None => Some(multicast::Report { received: vec![0; members], clock: 0 }),
         };
         let lock = match &self.lock {
-            Some(lock) => Some(lock.machine.report()),
+            Some(lock) => Some(lock.machine.report().into()),
             None => {
                 let received = vec![tokenring::Received::default(); members];
-                Some(tokenring::Report { received, ..tokenring::Report::default() })
+                Some(tokenring::Report { received, ..tokenring::Report::default() }.into())
             }
         };
         self.change.handle(Input::Command(change::Command::Report { order, lock }), cx);
@@ -303,7 +307,10 @@ impl Group {
     fn on_installed(&mut self, value: Value, joins: bool, cx: &mut Cx<'_>) {
         let Value { view, order: cut, lock: placement, loss } = value;
         if !joins && view.number > 1 {
-            self.tell_order(Input::Command(multicast::Command::Close { cut: cut.clone() }), cx);
+            self.tell_order(
+                Input::Command(multicast::Command::Close { cut: cut.clone().into() }),
+                cx,
+            );
         }
         self.raise_at = cut.position + POSITIONS_AHEAD / 2;
         // Reported before anything is said or done in it.
@@ -313,7 +320,7 @@ impl Group {
         }
         let command = tokenring::Command::Install { view: view.clone(), placement, joins };
         self.tell_lock(Input::Command(command), cx);
-        self.tell_order(Input::Command(multicast::Command::Install { view, cut }), cx);
+        self.tell_order(Input::Command(multicast::Command::Install { view, cut: cut.into() }), cx);
         if self.leaving == Leaving::Later {
             self.drain(cx);
         }

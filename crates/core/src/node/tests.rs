@@ -7,7 +7,7 @@ use crate::{
     time::Time,
     view::Record,
 };
-use alloc::format;
+use alloc::{boxed::Box, format};
 use bytes::Bytes;
 use core::time::Duration;
 use rand_core::SeedableRng as _;
@@ -131,7 +131,7 @@ fn revive(group: &mut Group<Node>, i: usize, n: usize, life: u128) {
 fn restart(group: &mut Group<Node>, i: usize, n: usize, life: u128, record: Option<Record>) {
     let others: Vec<NodeId> = group.machines.keys().copied().collect();
     group.machines.insert(id(i), machine(i, n, life));
-    group.input(id(i), Input::Start(record));
+    group.input(id(i), Input::Start(record.map(Box::new)));
     for peer in others {
         group.input(id(i), Input::LinkUp(peer));
         group.input(peer, Input::LinkUp(id(i)));
