@@ -75,9 +75,9 @@ pub struct Value {
 
 impl Record {
     /// The record of who installs a value.
-    pub fn of(cluster: u64, installed: Value) -> Self {
+    pub fn of(cluster: u64, life: Life, installed: Value) -> Self {
         let ceiling = installed.order.position + POSITIONS_AHEAD;
-        Self { cluster, installed, promised: None, accepted: None, ceiling }
+        Self { cluster, life, installed, promised: None, accepted: None, ceiling }
     }
 }
 
@@ -102,6 +102,8 @@ impl Value {
 pub struct Record {
     /// Which group: the run of the founding walk that made it.
     pub cluster: u64,
+    /// The last life that has saved it.
+    pub life: Life,
     /// What was decided last and is installed here.
     pub installed: Value,
     /// No smaller ballot about the end of the installed view is taken part in.

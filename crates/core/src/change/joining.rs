@@ -59,6 +59,7 @@ impl ViewChange {
     pub(super) fn on_ready(&mut self, cx: &mut Cx<'_>) {
         if let Standing::Outside(outside) = &mut self.standing {
             outside.ready = true;
+            self.save_life(cx);
             self.ask_to_join(None, cx);
             self.repeat_later(cx);
         }
@@ -94,7 +95,7 @@ impl ViewChange {
 
     pub(super) fn on_join(&mut self, candidate: Candidate, cx: &mut Cx<'_>) {
         let id = candidate.name.id();
-        let hears = self.hearing.hears(id);
+        let heard = self.hears();
         let Some(seat) = self.seat_mut() else { return };
         if seat.view().position_of(id, candidate.life).is_some() {
             // It has missed that it was taken in.
@@ -102,8 +103,9 @@ impl ViewChange {
             let message = Message { view: seat.view().number - 1, ..self.message(body) };
             return cx.send(id, message);
         }
-        let takes_place = seat.view().position(id).is_some();
-        let refusal = if takes_place && hears {
+        let place = seat.view().position(id);
+        let takes_place = place.is_some();
+        let refusal = if place.is_some_and(|p| heard >> p & 1 == 1) {
             Some(JoinRefusal::NameTaken) // V7
         } else if !takes_place && seat.view().len() + seat.joiners.len() >= MEMBERS_MAX {
             Some(JoinRefusal::Full)

@@ -28,6 +28,10 @@ pub struct ViewChange {
     pub(super) cluster: u64,
     pub(super) hearing: Hearing,
     pub(super) standing: Standing,
+    /// What was saved last, by this life or an earlier one.
+    saved: Option<Box<Record>>,
+    /// The last life before this one that may be known to the group, and has kept its record here.
+    earlier: Option<Life>,
     /// This node wants to leave.
     pub(super) leaving: bool,
     pub(super) repeating: bool,
@@ -80,6 +84,9 @@ pub(super) struct Seat {
     pub(super) turn: Option<Time>,
     /// How many attempts of this member have failed.
     pub(super) failures: u32,
+    /// The members of which nothing has come in this view, and for how long that may be.
+    pub(super) absent: u64,
+    pub(super) beats_due: Option<Time>,
     /// Whether a quorum was heard at last sight.
     pub(super) quorum: bool,
     /// The members that have been told, since the last beat, that they are in another view or that
@@ -127,6 +134,8 @@ impl Seat {
             largest: Ballot::default(),
             turn: None,
             failures: 0,
+            absent: 0,
+            beats_due: None,
             quorum: true,
             told: 0,
             installed,
@@ -155,9 +164,10 @@ impl Seat {
         self.view().members[position].id
     }
 
-    fn record(&self, cluster: u64) -> Record {
+    fn record(&self, cluster: u64, life: Life) -> Record {
         Record {
             cluster,
+            life,
             installed: self.installed.clone(),
             promised: self.promised,
             accepted: self.accepted.clone(),
@@ -175,6 +185,8 @@ impl ViewChange {
             cluster: 0,
             hearing: Hearing::default(),
             standing: Standing::Nothing,
+            saved: None,
+            earlier: None,
             leaving: false,
             repeating: false,
             ignored: Tally::default(),
@@ -308,9 +320,21 @@ impl ViewChange {
         self.promise(cx);
     }
 
-    pub(super) fn save(&self, cx: &mut Cx<'_>) {
+    pub(super) fn save(&mut self, cx: &mut Cx<'_>) {
+        let life = self.config.life;
         if let Some(seat) = self.seat() {
-            cx.save(seat.record(self.cluster));
+            let record = seat.record(self.cluster, life);
+            cx.save(record.clone());
+            self.saved = Some(Box::new(record));
+        }
+    }
+
+    /// From now on the group may know this life (V6): whoever comes after it on this disk must, too.
+    pub(super) fn save_life(&mut self, cx: &mut Cx<'_>) {
+        let life = self.config.life;
+        if let Some(saved) = self.saved.as_mut().filter(|saved| saved.life != life) {
+            saved.life = life;
+            cx.save((**saved).clone());
         }
     }
 
@@ -405,7 +429,8 @@ impl ViewChange {
         match &self.standing {
             Standing::Nothing => {}
             Standing::Outside(outside) => {
-                let listed = value.view.position_of(self.me, self.config.life).is_some();
+                let listed = value.view.position_of(self.me, self.config.life).is_some()
+                    || self.is_mute_in(&value);
                 if listed && value.view.number > outside.since {
                     self.install(value, cx);
                 }
@@ -457,7 +482,8 @@ impl ViewChange {
         };
         let Some(me) = me else {
             if self.is_mute_in(&value) {
-                return self.restore(Record::of(self.cluster, value), cx);
+                let record = Record::of(self.cluster, self.config.life, value);
+                return self.restore(record, cx);
             }
             return self.leave_group(&value, cx);
         };
@@ -468,6 +494,7 @@ impl ViewChange {
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
         seat.quorum = had_quorum;
+        seat.beats_due = Some(cx.now() + self.config.patience);
         self.standing = Standing::Member(seat);
         self.save(cx);
         cx.emit(Event::Installed { value: value.into(), joins });
@@ -480,10 +507,12 @@ impl ViewChange {
     /// Whether the value lists the earlier life of which this one is what is left: then it decides
     /// about the end of that view as well, and nothing else (V6).
     fn is_mute_in(&self, value: &Value) -> bool {
-        self.seat().filter(|seat| seat.mute).is_some_and(|seat| {
-            let life = seat.view().members[seat.me].life;
-            value.view.position_of(self.me, life).is_some()
-        })
+        let restored = self.seat().filter(|seat| seat.mute);
+        let listed = restored.map(|seat| seat.view().members[seat.me].life);
+        let is_listed = |life| value.view.position_of(self.me, life).is_some();
+        // An earlier life may have been taken in, and have ended before it could save that: then it
+        // has promised nothing in that view.
+        listed.into_iter().chain(self.earlier).any(is_listed)
     }
 
     /// Comes back as what an earlier life was in this view, without its memory (V6).
@@ -499,6 +528,7 @@ impl ViewChange {
         seat.accepted = record.accepted;
         seat.largest = record.promised.unwrap_or_default();
         seat.ceiling = record.ceiling;
+        seat.beats_due = Some(cx.now() + self.config.patience);
         let (life, ceiling) = (Some(self.config.life), record.ceiling);
         seat.report = Some(Report { life, ceiling, ..Report::default() });
         self.standing = Standing::Member(seat);
@@ -610,6 +640,7 @@ impl ViewChange {
         match timer {
             Timer::Grace => {
                 self.hearing.expire(cx.now());
+                self.note_absent(cx.now());
                 self.arm_grace(cx);
                 self.on_hearing_changed(cx);
             }
@@ -635,7 +666,10 @@ impl Protocol for ViewChange {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(Some(record)) => self.restore(*record, cx),
+            Input::Start(Some(record)) => {
+                self.earlier = Some(record.life);
+                self.restore(*record, cx);
+            }
             Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(timer) => self.on_timer(timer, cx),
