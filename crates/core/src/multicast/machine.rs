@@ -98,6 +98,10 @@ impl Multicast {
 
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
         self.end_restored(cut, cx);
+        if let Some(group) = self.group.take() {
+            // Mute to the end, and taken in anew, since all memory is lost (V5).
+            self.log = Some(group.part(cx));
+        }
         let Some(mut log) = self.log.take() else { return };
         if view.len() == 1 && log.position < cut.position {
             log.miss(cut.position + 1, cx); // There is nobody to learn it from.
