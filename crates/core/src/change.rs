@@ -152,6 +152,8 @@ pub struct Report {
     pub order: Option<multicast::Report>,
     /// Of the lock: none without memory (H3).
     pub lock: Option<tokenring::Report>,
+    /// No position beyond this one has been given here (V5).
+    pub ceiling: u64,
 }
 
 /// The timers of the view change.
@@ -209,6 +211,11 @@ pub enum Command {
         /// Of which view.
         view: u64,
     },
+    /// Positions are given that come near to the ceiling (V5).
+    Raise {
+        /// The last of them.
+        position: u64,
+    },
     /// The order of this joiner is as far as that of the members: ask to be taken in.
     Ready,
     /// Leave the group, after lock and order have.
@@ -219,6 +226,12 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
+    /// For the node: an earlier life was a member of this view. This one is mute in it: it knows
+    /// nothing, and decides about its end (V6).
+    Restored {
+        /// What was installed last.
+        value: Box<Value>,
+    },
     /// For the node: freeze lock and order, and report (V2).
     Wedged,
     /// For the node: get the messages of this cut that are missing here, from who has them (T7).
@@ -258,6 +271,8 @@ pub struct Status {
     pub member: bool,
     /// Whether it is wedged in it.
     pub wedged: bool,
+    /// Whether it was started again, and only decides about the end of the view (V6).
+    pub mute: bool,
     /// Whether it and a quorum hear each other.
     pub quorum: bool,
     /// The members that it does not hear.

@@ -180,6 +180,8 @@ pub struct Cut {
     pub clock: u64,
     /// The base position: that of the last message before the cut.
     pub position: u64,
+    /// What comes before it is lost, at least in part: nobody waits for it (V5).
+    pub lost: bool,
 }
 
 /// Who holds what of a cut.
@@ -236,6 +238,14 @@ pub enum Command {
         view: View,
         /// Where it begins.
         cut: Box<Cut>,
+    },
+    /// An earlier life was a member of this view, which began at this cut: this one remembers nothing,
+    /// and is wedged and mute in it (V6). It can gather, and answer who fetches.
+    Restore {
+        /// The view.
+        view: View,
+        /// Where it began.
+        cut: Cut,
     },
     /// Freeze: send, acknowledge, receive and deliver nothing more in this view (V2). Answered by
     /// [`Multicast::report`].
@@ -414,6 +424,11 @@ impl Multicast {
     /// before it (V4).
     pub fn report(&self) -> Option<Report> {
         self.group.as_ref().and_then(Group::report)
+    }
+
+    /// The position of the last delivery.
+    pub fn position(&self) -> u64 {
+        self.log().position
     }
 
     /// The retained messages from `position` on, oldest first.

@@ -289,12 +289,14 @@ impl Protocol for Node {
             // Nothing is appended in this version.
             Input::Appended(_) => {}
         }
-        if let Some(group) = self.group.as_mut().filter(|group| group.has_events()) {
+        let Some(group) = &mut self.group else { return };
+        if group.has_events() {
             group.on_events(cx);
             if group.has_left() {
-                self.finish_leave(cx);
+                return self.finish_leave(cx);
             }
         }
+        group.raise_ceiling(cx);
     }
 }
 

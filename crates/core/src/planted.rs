@@ -208,6 +208,8 @@ bugs! {
     NewcomersOutvote,
     /// Views, V5: what members without memory report is taken for complete.
     AmnesiaForgiven,
+    /// Views, V6: who is started again with its record speaks as if it remembered.
+    RestartedSpeaks,
     /// Views, V10: nobody goes on with a change whose coordinator is gone.
     NobodyDrives,
     /// Views, T7: a value is accepted without the messages of its cut.

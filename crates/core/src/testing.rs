@@ -6,6 +6,7 @@ use crate::{
     id::NodeId,
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
+    view::Record,
 };
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
@@ -36,6 +37,8 @@ pub(crate) struct Group<P: Protocol> {
     /// Messages sent so far.
     pub(crate) sent: u64,
     pub(crate) now: Time,
+    /// What each node has saved last.
+    pub(crate) records: BTreeMap<NodeId, Record>,
     due: BTreeMap<(Time, u64), Due<P>>,
     timers: BTreeMap<(NodeId, P::Timer), u64>,
     rng: Rng,
@@ -50,6 +53,7 @@ impl<P: Protocol> Group<P> {
             faults: Faults::NONE,
             sent: 0,
             now: Time::ZERO,
+            records: BTreeMap::new(),
             due: BTreeMap::new(),
             timers: BTreeMap::new(),
             rng: Rng::seed_from_u64(seed),
@@ -116,7 +120,10 @@ impl<P: Protocol> Group<P> {
                 self.timers.remove(&(node, timer));
             }
             Effect::Emit(event) => self.events.push((node, event)),
-            Effect::Save(_) | Effect::Append(_) => {}
+            Effect::Save(record) => {
+                self.records.insert(node, *record);
+            }
+            Effect::Append(_) => {}
         }
     }
 

@@ -15,6 +15,9 @@ use core::time::Duration;
 /// The most members that a view may have.
 pub const MEMBERS_MAX: usize = 64;
 
+/// How far beyond the last one saved positions may be given (V5).
+pub const POSITIONS_AHEAD: u64 = 1 << 20;
+
 /// One member of a view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -70,6 +73,14 @@ pub struct Value {
     pub loss: bool,
 }
 
+impl Record {
+    /// The record of who installs a value.
+    pub fn of(cluster: u64, life: Life, installed: Value) -> Self {
+        let ceiling = installed.order.position + POSITIONS_AHEAD;
+        Self { cluster, life, installed, promised: None, accepted: None, ceiling }
+    }
+}
+
 impl Value {
     /// What founders decide: this view, with nothing before it. Where the token circulates, it
     /// begins at the founder.
@@ -91,12 +102,16 @@ impl Value {
 pub struct Record {
     /// Which group: the run of the founding walk that made it.
     pub cluster: u64,
+    /// The last life that has saved it.
+    pub life: Life,
     /// What was decided last and is installed here.
     pub installed: Value,
     /// No smaller ballot about the end of the installed view is taken part in.
     pub promised: Option<Ballot>,
     /// What was accepted last about the end of the installed view.
     pub accepted: Option<(Ballot, Value)>,
+    /// No position beyond this one is given before a record with a larger ceiling is saved (V5).
+    pub ceiling: u64,
 }
 
 impl View {

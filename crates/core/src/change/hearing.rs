@@ -78,7 +78,8 @@ impl ViewChange {
     }
 
     pub(super) fn arm_grace(&self, cx: &mut Cx<'_>) {
-        if let Some(end) = self.hearing.next_end() {
+        let beats_due = self.seat().and_then(|seat| seat.beats_due);
+        if let Some(end) = self.hearing.next_end().into_iter().chain(beats_due).min() {
             // At least a little, since zero is the batch boundary.
             let span = end.since(cx.now()).max(Duration::from_nanos(1));
             cx.set_timer(Timer::Grace, span);
@@ -93,10 +94,21 @@ impl ViewChange {
         self.consider(cx);
     }
 
+    /// The members that have not spoken in this view by now are not heard, though a later life of
+    /// theirs may be (V7).
+    pub(super) fn note_absent(&mut self, now: Time) {
+        let Some(seat) = self.seat_mut() else { return };
+        if seat.beats_due.take_if(|due| *due <= now).is_some() {
+            let silent = |p: &usize| *p != seat.me && seat.hears[*p].is_none();
+            seat.absent = (0..seat.hears.len()).filter(silent).map(|p| 1 << p).sum();
+        }
+    }
+
     /// The members that are heard, a bit for each; the own one is set.
-    fn hears(&self) -> u64 {
+    pub(super) fn hears(&self) -> u64 {
         let Some(seat) = self.seat() else { return 0 };
-        let heard = |p: &usize| *p == seat.me || self.hearing.hears(seat.id(*p));
+        let present = |p: &usize| seat.absent >> p & 1 == 0 && self.hearing.hears(seat.id(*p));
+        let heard = |p: &usize| *p == seat.me || present(p);
         (0..seat.view().len()).filter(heard).map(|p| 1 << p).sum()
     }
 
@@ -121,7 +133,8 @@ impl ViewChange {
             return Body::Beat { hears: 0, joiners: Vec::new(), wedged: None };
         };
         let joiners = seat.joiners.values().map(|joiner| joiner.life).collect();
-        Body::Beat { hears: self.hears(), joiners, wedged: seat.promised }
+        let wedged = seat.is_wedged().then(|| seat.promised.unwrap_or_default());
+        Body::Beat { hears: self.hears(), joiners, wedged }
     }
 
     /// Tells all members who is heard here, and whether this member is wedged.
@@ -144,6 +157,7 @@ impl ViewChange {
     ) {
         let Some(seat) = self.seat_mut() else { return };
         seat.hears[from] = Some(hears);
+        seat.absent &= !(1 << from);
         seat.hears_joiners[from] = joiners;
         if let Some(ballot) = wedged {
             seat.wedged_elsewhere = true;

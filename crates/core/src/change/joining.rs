@@ -68,6 +68,7 @@ impl ViewChange {
     pub(super) fn on_ready(&mut self, cx: &mut Cx<'_>) {
         if let Standing::Outside(outside) = &mut self.standing {
             outside.ready = true;
+            self.save_life(cx);
             self.ask_to_join(None, cx);
             self.repeat_later(cx);
         }
@@ -103,7 +104,7 @@ impl ViewChange {
 
     pub(super) fn on_join(&mut self, candidate: Candidate, cx: &mut Cx<'_>) {
         let id = candidate.name.id();
-        let hears = self.hearing.hears(id);
+        let heard = self.hears();
         let Some(seat) = self.seat_mut() else { return };
         if seat.view().position_of(id, candidate.life).is_some() {
             // It has missed that it was taken in.
@@ -111,11 +112,11 @@ impl ViewChange {
             let message = Message { view: seat.view().number - 1, ..self.message(body) };
             return cx.send(id, message);
         }
-        let takes_place = seat.view().position(id).is_some();
+        let place = seat.view().position(id);
         let others = seat.joiners.keys().filter(|joiner| **joiner != id).count();
-        let refusal = if takes_place && hears {
+        let refusal = if place.is_some_and(|p| heard >> p & 1 == 1) {
             Some(JoinRefusal::NameTaken) // V7
-        } else if !takes_place && seat.view().len() + others >= MEMBERS_MAX {
+        } else if place.is_none() && seat.view().len() + others >= MEMBERS_MAX {
             Some(JoinRefusal::Full)
         } else {
             None

@@ -13,7 +13,7 @@ use crate::{
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     time::Time,
-    view::{Ballot, MEMBERS_MAX, Record, Value, View},
+    view::{Ballot, MEMBERS_MAX, POSITIONS_AHEAD, Record, Value, View},
 };
 use alloc::{
     boxed::Box,
@@ -34,6 +34,10 @@ pub struct ViewChange {
     pub(super) cluster: u64,
     pub(super) hearing: Hearing,
     pub(super) standing: Standing,
+    /// What was saved last, by this life or an earlier one.
+    saved: Option<Box<Record>>,
+    /// The last life before this one that may be known to the group, and has kept its record here.
+    earlier: Option<Life>,
     /// How far this node is with leaving.
     pub(super) leaving: Leaving,
     /// Somebody who was left out of the view will want to come back.
@@ -72,8 +76,12 @@ pub(super) struct Seat {
     pub(super) me: usize,
     /// and the others.
     pub(super) peers: Arc<[NodeId]>,
+    /// This life remembers nothing of the view, whose member was an earlier one (V6).
+    pub(super) mute: bool,
     pub(super) promised: Option<Ballot>,
     pub(super) accepted: Option<(Ballot, Value)>,
+    /// No larger position is given before this is saved (V5).
+    ceiling: u64,
     /// What this member reports to every ballot (V2): it is wedged.
     pub(super) report: Option<Report>,
     /// To be accepted, or to be installed, once the messages of its cut are here.
@@ -96,6 +104,9 @@ pub(super) struct Seat {
     pub(super) failures: u32,
     /// The largest view that anybody has spoken in.
     pub(super) heard_of: u64,
+    /// The members of which nothing has come in this view, and for how long that may be.
+    pub(super) absent: u64,
+    pub(super) beats_due: Option<Time>,
     /// Whether a quorum was heard at last sight.
     pub(super) quorum: bool,
     /// Who has been told, since the last beat, that it is in another view or that this member is
@@ -128,8 +139,10 @@ impl Seat {
         Self {
             me,
             peers,
+            mute: false,
             promised: None,
             accepted: None,
+            ceiling: installed.order.position + POSITIONS_AHEAD,
             report: None,
             gathering: None,
             attempt: None,
@@ -142,6 +155,8 @@ impl Seat {
             turn: None,
             failures: 0,
             heard_of: 0,
+            absent: 0,
+            beats_due: None,
             quorum: true,
             told: BTreeSet::new(),
             installed,
@@ -154,7 +169,7 @@ impl Seat {
 
     /// Whether lock and order are frozen (V2).
     pub(super) fn is_wedged(&self) -> bool {
-        self.promised.is_some() || self.decided().is_some()
+        self.mute || self.promised.is_some() || self.decided().is_some()
     }
 
     /// What is known to follow this view, while the messages of its cut come in.
@@ -170,12 +185,14 @@ impl Seat {
         self.view().members[position].id
     }
 
-    fn record(&self, cluster: u64) -> Record {
+    fn record(&self, cluster: u64, life: Life) -> Record {
         Record {
             cluster,
+            life,
             installed: self.installed.clone(),
             promised: self.promised,
             accepted: self.accepted.clone(),
+            ceiling: self.ceiling,
         }
     }
 }
@@ -189,6 +206,8 @@ impl ViewChange {
             cluster: 0,
             hearing: Hearing::default(),
             standing: Standing::Nothing,
+            saved: None,
+            earlier: None,
             leaving: Leaving::No,
             awaited: false,
             repeating: false,
@@ -198,7 +217,7 @@ impl ViewChange {
 
     /// The installed view, if this life is a member of it.
     pub fn view(&self) -> Option<&View> {
-        self.seat().map(Seat::view)
+        self.seat().filter(|seat| !seat.mute).map(Seat::view)
     }
 
     /// Whether this node works in this view: it is installed here, and not wedged.
@@ -217,7 +236,8 @@ impl ViewChange {
         let unheard = seat.peers.iter().copied().filter(|peer| !self.hearing.hears(*peer));
         Status {
             view: Some(seat.view().clone()),
-            member: true,
+            member: !seat.mute,
+            mute: seat.mute,
             wedged: seat.is_wedged(),
             quorum: seat.quorum,
             unheard: unheard.collect(),
@@ -310,8 +330,8 @@ impl ViewChange {
         if seat.report.is_some() {
             return;
         }
-        let leaves = seat.leavers & 1 << seat.me != 0;
-        seat.report = Some(Report { life, leaves, order, lock });
+        let (leaves, ceiling) = (seat.leavers & 1 << seat.me != 0, seat.ceiling);
+        seat.report = Some(Report { life, leaves, order, lock, ceiling });
         self.keep_promise(cx);
         if self.seat().is_some_and(Seat::is_wedged) {
             // Whoever sends this member something in the view must know.
@@ -325,9 +345,21 @@ impl ViewChange {
         self.promise(cx);
     }
 
-    pub(super) fn save(&self, cx: &mut Cx<'_>) {
+    pub(super) fn save(&mut self, cx: &mut Cx<'_>) {
+        let life = self.config.life;
         if let Some(seat) = self.seat() {
-            cx.save(seat.record(self.cluster));
+            let record = seat.record(self.cluster, life);
+            cx.save(record.clone());
+            self.saved = Some(Box::new(record));
+        }
+    }
+
+    /// From now on the group may know this life (V6): whoever comes after it on this disk must, too.
+    pub(super) fn save_life(&mut self, cx: &mut Cx<'_>) {
+        let life = self.config.life;
+        if let Some(saved) = self.saved.as_mut().filter(|saved| saved.life != life) {
+            saved.life = life;
+            cx.save((**saved).clone());
         }
     }
 
@@ -433,7 +465,8 @@ impl ViewChange {
         match &self.standing {
             Standing::Nothing => {}
             Standing::Outside(outside) => {
-                let listed = value.view.position_of(self.me, self.config.life).is_some();
+                let listed = value.view.position_of(self.me, self.config.life).is_some()
+                    || self.is_mute_in(&value);
                 if listed && value.view.number > outside.since {
                     self.install(value, cx);
                 }
@@ -442,6 +475,9 @@ impl ViewChange {
                 let number = seat.view().number;
                 if value.view.number <= number {
                     return;
+                }
+                if seat.mute {
+                    return self.install(value, cx);
                 }
                 if value.view.position_of(self.me, self.config.life).is_none() {
                     // Nobody who is two views behind is a member of the newer one.
@@ -499,7 +535,13 @@ impl ViewChange {
             None if cx.has(Bug::LifeNotChecked) => value.view.position(self.me),
             me => me,
         };
-        let Some(me) = me else { return self.leave_group(&value, cx) };
+        let Some(me) = me else {
+            if self.is_mute_in(&value) {
+                let record = Record::of(self.cluster, self.config.life, value);
+                return self.restore(record, cx);
+            }
+            return self.leave_group(&value, cx);
+        };
         let joins =
             value.view.members[me].incarnation == value.view.number && value.view.number > 1;
         let peers = value.view.peers(self.me);
@@ -516,6 +558,7 @@ impl ViewChange {
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
         seat.quorum = had_quorum;
+        seat.beats_due = Some(cx.now() + self.config.patience);
         self.standing = Standing::Member(seat.into());
         self.save(cx);
         cx.emit(Event::Installed { value: value.into(), joins });
@@ -525,6 +568,49 @@ impl ViewChange {
         cx.send_many(&gone.into(), self.message(self.beat_body()));
         self.go_on_leaving(cx);
         self.consider(cx);
+    }
+
+    /// Whether the value lists the earlier life of which this one is what is left: then it decides
+    /// about the end of that view as well, and nothing else (V6).
+    fn is_mute_in(&self, value: &Value) -> bool {
+        let restored = self.seat().filter(|seat| seat.mute);
+        let listed = restored.map(|seat| seat.view().members[seat.me].life);
+        let is_listed = |life| value.view.position_of(self.me, life).is_some();
+        // An earlier life may have been taken in, and have ended before it could save that: then it
+        // has promised nothing in that view.
+        listed.into_iter().chain(self.earlier).any(is_listed)
+    }
+
+    /// Comes back as what an earlier life was in this view, without its memory (V6).
+    fn restore(&mut self, record: Record, cx: &mut Cx<'_>) {
+        let value = record.installed;
+        let Some(me) = value.view.position(self.me) else { return };
+        let peers = value.view.peers(self.me);
+        self.cluster = record.cluster;
+        self.hearing.expect(&peers, cx.now() + self.config.patience);
+        let mut seat = Seat::new(value.clone(), me, peers);
+        seat.mute = !cx.has(Bug::RestartedSpeaks);
+        seat.promised = record.promised;
+        seat.accepted = record.accepted;
+        seat.largest = record.promised.unwrap_or_default();
+        seat.ceiling = record.ceiling;
+        seat.beats_due = Some(cx.now() + self.config.patience);
+        let (life, ceiling) = (Some(self.config.life), record.ceiling);
+        seat.report = Some(Report { life, ceiling, ..Report::default() });
+        self.standing = Standing::Member(seat.into());
+        self.save(cx);
+        cx.emit(Event::Restored { value: value.into() });
+        self.arm_grace(cx);
+        self.beat(cx);
+        self.consider(cx);
+    }
+
+    /// The ceiling is saved before it is reached.
+    fn on_raise(&mut self, position: u64, cx: &mut Cx<'_>) {
+        if let Some(seat) = self.seat_mut() {
+            seat.ceiling = seat.ceiling.max(position + POSITIONS_AHEAD);
+            self.save(cx);
+        }
     }
 
     fn leave_group(&mut self, value: &Value, cx: &mut Cx<'_>) {
@@ -627,6 +713,7 @@ impl ViewChange {
         match timer {
             Timer::Grace => {
                 self.hearing.expire(cx.now());
+                self.note_absent(cx.now());
                 self.arm_grace(cx);
                 self.on_hearing_changed(cx);
             }
@@ -652,7 +739,11 @@ impl Protocol for ViewChange {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(_) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
+            Input::Start(Some(record)) => {
+                self.earlier = Some(record.life);
+                self.restore(*record, cx);
+            }
+            Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(timer) => self.on_timer(timer, cx),
             Input::Command(Command::Found { cluster, value }) => self.on_found(cluster, *value, cx),
@@ -665,6 +756,7 @@ impl Protocol for ViewChange {
             }
             Input::Command(Command::Gathered) => self.on_gathered(cx),
             Input::Command(Command::Stray { peer, view }) => self.on_stray(peer, view, cx),
+            Input::Command(Command::Raise { position }) => self.on_raise(position, cx),
             Input::Command(Command::Ready) => self.on_ready(cx),
             Input::Command(Command::Leave) => self.on_leave(cx),
         }

@@ -42,10 +42,16 @@ impl Question<'_> {
             return None;
         }
         let survivors = self.survivors(cx);
-        let view = self.view(&survivors, cx);
+        let view = self.view(&survivors, !complete, cx);
         let reported = |p: usize| Some((p, self.report(p)?.order.as_ref()?));
         let orders: Vec<(usize, &multicast::Report)> = (0..n).filter_map(reported).collect();
-        let order = Cut::of(old, &self.installed.order, &orders, &view, cx);
+        let mut order = Cut::of(old, &self.installed.order, &orders, &view, cx);
+        if !complete {
+            // V5: no position is ever given twice.
+            let ceilings = self.reports.iter().flatten().map(|report| report.ceiling);
+            order.lost = true;
+            order.position = ceilings.max().unwrap_or(0).max(order.position);
+        }
         let locks: Vec<Option<(&tokenring::Report, bool)>> =
             (0..n).map(|p| self.lock_memory(p)).collect();
         let lock = Placement::of(old, &self.installed.lock, &locks, &view, cx);
@@ -79,21 +85,30 @@ impl Question<'_> {
     }
 
     /// The members that go on (V3.2, H18): who has reported, is heard by all the others, and stays.
-    /// If all leave, the coordinator is the last.
+    /// If all leave, one of them is the last: the coordinator, if it can be.
     fn survivors(&self, cx: &Cx<'_>) -> Vec<usize> {
         let reported = |p: &usize| self.is_intact(*p) || cx.has(Bug::KeepsUnreported);
         let goes_on = |p: &usize| self.keep >> p & 1 == 1 && !self.leaves(*p);
         let n = self.reports.len();
-        let survivors: Vec<usize> = (0..n).filter(reported).filter(goes_on).collect();
-        if survivors.is_empty() { [self.me].to_vec() } else { survivors }
+        let mut survivors: Vec<usize> = (0..n).filter(reported).filter(goes_on).collect();
+        if survivors.is_empty() {
+            let last = [self.me].into_iter().chain(0..n).find(|p| self.is_intact(*p));
+            survivors.extend(last);
+        }
+        survivors
     }
 
     /// V4: survivors in the old order, then newcomers, at most as many: so the survivors alone are
     /// a quorum of the new view.
-    fn view(&self, survivors: &[usize], cx: &Cx<'_>) -> View {
+    ///
+    /// If memories were lost for good, nobody has the state, and all who have reported begin anew.
+    fn view(&self, survivors: &[usize], loss: bool, cx: &Cx<'_>) -> View {
         let old = &self.installed.view;
         let number = old.number + 1;
         let mut members: Vec<Member> = survivors.iter().map(|p| old.members[*p].clone()).collect();
+        if loss {
+            return self.view_of_all(survivors);
+        }
         let room = if cx.has(Bug::NewcomersOutvote) { usize::MAX } else { survivors.len() };
         let is_new = |id: NodeId| survivors.iter().all(|p| old.members[*p].id != id);
         let newcomers: Vec<&Candidate> =
@@ -105,6 +120,28 @@ impl Question<'_> {
             incarnation: number,
         }));
         let ring = self.ring(survivors, &newcomers);
+        View {
+            number,
+            members: members.into(),
+            ring: ring.into(),
+            mode: old.mode,
+            lease: old.lease,
+        }
+    }
+
+    fn view_of_all(&self, survivors: &[usize]) -> View {
+        let old = &self.installed.view;
+        let number = old.number + 1;
+        let forgetful = (0..old.len()).filter(|p| !survivors.contains(p));
+        let positions: Vec<usize> = survivors.iter().copied().chain(forgetful).collect();
+        let member = |p: &usize| {
+            let listed = old.members[*p].clone();
+            let life = self.reports[*p].and_then(|report| report.life).unwrap_or(listed.life);
+            let incarnation = if survivors.contains(p) { listed.incarnation } else { number };
+            Member { life, incarnation, ..listed }
+        };
+        let members: Vec<Member> = positions.iter().map(member).collect();
+        let ring = self.ring(&positions, &[]);
         View {
             number,
             members: members.into(),

@@ -209,7 +209,7 @@ impl Founding {
     ) {
         // Saved before anyone hears of it (V8); without a data directory in memory only.
         let installed = Value::first(view.clone(), usize::from(founder));
-        cx.save(Record { cluster: run, installed, promised: None, accepted: None });
+        cx.save(Record::of(run, self.config.life, installed));
         let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
         let active = Active { run, view, founder, known, installed: false };
         if founder == self.me {
@@ -290,12 +290,15 @@ impl Founding {
             State::Tentative(_) => return,
             State::Idle => return self.ask(from, cx),
         }
-        if view.len() != self.ids.len() || usize::from(founder) >= view.len() {
+        let is_first = view.number == 1 && view.len() == self.ids.len();
+        if usize::from(founder) >= self.ids.len() || (view.number == 1 && !is_first) {
             return;
         }
         match view.members.get(usize::from(self.me)) {
-            Some(member) if member.name != self.config.name => {}
-            Some(member) if member.life == self.config.life || cx.has(Bug::LifeNotChecked) => {
+            Some(member) if is_first && member.name != self.config.name => {}
+            Some(member)
+                if is_first && (member.life == self.config.life || cx.has(Bug::LifeNotChecked)) =>
+            {
                 if core::mem::take(&mut self.wanting) {
                     let error = StartError::AlreadyStarted(self.name(founder));
                     self.give_up(error, cx);
@@ -351,6 +354,14 @@ impl Founding {
             _ if self.wanting => self.start_or_wait(cx),
             _ => {}
         }
+    }
+
+    /// An earlier life was active in this group: so is this one, though it remembers no more (V8).
+    fn on_restart(&mut self, record: Record, cx: &mut Context<'_, Self>) {
+        let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
+        let (run, view) = (record.cluster, record.installed.view);
+        self.state = State::Active(Active { run, view, founder: 0, known, installed: true });
+        cx.set_timer(Timer::Repeat, REPEAT);
     }
 
     /// The group has taken this life in: it is as active as a founder.
@@ -460,8 +471,8 @@ impl Protocol for Founding {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            // Views on disk come with view changes; until then a life starts with nothing.
-            Input::Start(_) => {
+            Input::Start(Some(record)) => self.on_restart(*record, cx),
+            Input::Start(None) => {
                 if self.is_automatic() {
                     self.wanting = true;
                     self.start_or_wait(cx);

@@ -60,6 +60,7 @@ impl Cut {
             position: began.position
                 + ends.iter().zip(&began.begins).map(|(end, begin)| end - begin).sum::<u64>(),
             ends,
+            lost: false,
         }
     }
 }

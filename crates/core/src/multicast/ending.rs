@@ -69,6 +69,19 @@ impl Group {
         self.end(cut, cx)
     }
 
+    /// Who stood in for an earlier life has delivered nothing; it keeps what it has gathered for
+    /// others.
+    pub(super) fn end_restored(mut self, cut: &Cut, cx: &mut Cx<'_>) -> Log {
+        if let Some(gathering) = self.gathering.take() {
+            self.streams = gathering.into_streams();
+        }
+        cx.cancel_timer(Timer::Fetch);
+        if self.streams.len() == cut.stable.len() {
+            return self.end(cut, cx);
+        }
+        self.log
+    }
+
     /// The view goes on without this life. What it has received and fetched is kept for those who go
     /// on: they may still lack it (V1).
     pub(super) fn part(mut self, cx: &mut Cx<'_>) -> Log {

@@ -65,6 +65,11 @@ impl Gathering {
         &self.streams[sender]
     }
 
+    /// All that was fetched.
+    pub(super) fn into_streams(self) -> Vec<Stream> {
+        self.streams
+    }
+
     /// The sender of the first message that is missing, if any is.
     fn lacks(&self) -> Option<usize> {
         (0..self.streams.len()).find(|p| self.streams[*p].received() < self.cut.ends[*p])
@@ -92,11 +97,18 @@ impl Group {
             holders.into_iter().filter(|h| h.node != self.log.config.me && h.received.len() == n);
         // What was fetched for another cut is of use: a message is the same in all of them.
         let streams = self.gathering.take().map(|gathering| gathering.streams);
-        let begin = |stream: &Stream| Stream::beginning(stream.received(), stream.clock());
+        // Who has no memory itself keeps for others what they may lack, and no more.
+        let restored = self.standing.restored;
+        let begin = |(stream, stable): (&Stream, &u64)| {
+            let skipped = if restored { *stable } else { 0 };
+            Stream::beginning(stream.received().max(skipped), stream.clock())
+        };
+        let anew = || self.streams.iter().zip(&cut.stable).map(begin).collect();
+        let streams = streams.unwrap_or_else(anew);
         self.gathering = Some(Gathering {
             cut,
             holders: holders.collect(),
-            streams: streams.unwrap_or_else(|| self.streams.iter().map(begin).collect()),
+            streams,
             turn: 0,
             asked: None,
             progress: false,
@@ -179,7 +191,8 @@ impl Group {
     /// All of the cut is here. But who still learns what was before the view cannot deliver it yet.
     pub(super) fn say_gathered(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
-        let complete = gathering.lacks().is_none() && !self.standing.behind;
+        let behind = self.standing.behind && !self.standing.restored;
+        let complete = gathering.lacks().is_none() && !behind;
         if gathering.said || !(complete || cx.has(Bug::GatheredEarly)) {
             return;
         }

@@ -66,6 +66,8 @@ pub(super) struct Standing {
     pub(super) behind: bool,
     /// Therefore nothing is sent and acknowledged here. Stays so once it is wedged.
     pub(super) mute: bool,
+    /// It stands in for an earlier life, whose memory is gone (V6): it never will take part.
+    pub(super) restored: bool,
 }
 
 /// What the head of the queue waits for.
@@ -92,7 +94,7 @@ impl Group {
         let me = view.position(log.config.me).expect("who installs a view is a member of it");
         let incarnation = view.members[me].incarnation;
         let survives = log.incarnation == incarnation;
-        let closed = !survives || log.position == cut.position;
+        let closed = !survives || cut.lost || log.position == cut.position;
         assert!(closed || is_excused(cx), "the view before is closed");
         log.incarnation = incarnation;
         log.clock = log.clock.max(cut.clock);
@@ -101,6 +103,9 @@ impl Group {
         }
         let share = (log.config.unstable_bytes_max / n).max(1);
         let again = log.window.begin(share, cut.begins[me]);
+        if cut.lost && log.position < cut.position {
+            log.miss(cut.position + 1, cx); // V5: nobody can tell what was there.
+        }
         let behind = log.position < cut.position && !cx.has(Bug::CountsForItself);
         let stream = |begin: &u64| Stream::beginning(*begin, cut.clock);
         let mut group = Self {
@@ -116,7 +121,11 @@ impl Group {
             incarnations: view.members.iter().map(|member| member.incarnation).collect(),
             audience: view.peers(log.config.me),
             majority: view.majority(),
-            standing: Standing { behind, mute: behind && !cx.has(Bug::SpeaksBehind) },
+            standing: Standing {
+                behind,
+                mute: behind && !cx.has(Bug::SpeaksBehind),
+                restored: false,
+            },
             learned: log.position.saturating_sub(cut.position),
             frozen: None,
             gathering: None,
@@ -135,6 +144,16 @@ impl Group {
             log,
         };
         group.go_on(again, cx);
+        group
+    }
+
+    /// What is left of a member whose life has ended: it gathers and answers who fetches (V6).
+    pub(super) fn restored(log: Log, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> Self {
+        let cut = Cut { lost: false, ..cut.clone() };
+        let mut group = Self::new(log, view, &cut, cx);
+        group.standing = Standing { behind: true, mute: true, restored: true };
+        group.log.incarnation = 0; // This life was never a member: it teaches and takes nothing.
+        group.freeze(cx);
         group
     }
 

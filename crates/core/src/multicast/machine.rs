@@ -18,7 +18,11 @@ pub(super) fn is_beyond_view(input: &InputOf<Multicast>) -> bool {
         Input::Timer(timer) => *timer == Timer::Learn,
         Input::Command(command) => matches!(
             command,
-            Command::Install { .. } | Command::Close { .. } | Command::Out | Command::Learn { .. }
+            Command::Install { .. }
+                | Command::Restore { .. }
+                | Command::Close { .. }
+                | Command::Out
+                | Command::Learn { .. }
         ),
         _ => false,
     }
@@ -30,6 +34,7 @@ impl Multicast {
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(_) => self.on_learn_timer(cx),
             Input::Command(Command::Install { view, cut }) => self.on_install(&view, &cut, cx),
+            Input::Command(Command::Restore { view, cut }) => self.on_restore(&view, &cut, cx),
             Input::Command(Command::Close { cut }) => self.on_close(&cut, cx),
             Input::Command(Command::Out) => self.on_out(cx),
             Input::Command(Command::Learn { teachers }) => self.on_learn(teachers, cx),
@@ -76,7 +81,27 @@ impl Multicast {
         }
     }
 
+    /// An earlier life was a member of this view (V6).
+    fn on_restore(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
+        self.end_restored(cut, cx);
+        if let Some(log) = self.log.take() {
+            self.group = Some(Group::restored(log, view, cut, cx));
+        }
+    }
+
+    /// Who was mute in a view delivers nothing at its end.
+    fn end_restored(&mut self, cut: &Cut, cx: &mut Cx<'_>) {
+        if let Some(group) = self.group.take_if(|group| group.standing.restored) {
+            self.log = Some(group.end_restored(cut, cx));
+        }
+    }
+
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
+        self.end_restored(cut, cx);
+        if let Some(group) = self.group.take() {
+            // Mute to the end, and taken in anew, since all memory is lost (V5).
+            self.log = Some(group.part(cx));
+        }
         let Some(mut log) = self.log.take() else { return };
         if view.number == 1 && log.position > 0 {
             // What was learned is the order of another group, which is no more.

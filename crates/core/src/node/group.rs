@@ -13,7 +13,7 @@ use crate::{
     planted::Bug,
     protocol::{Context, Input},
     tokenring::{self, TokenRing},
-    view::{Record, Value},
+    view::{POSITIONS_AHEAD, Record, Value},
 };
 use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 
@@ -29,6 +29,8 @@ pub(super) struct Group {
     /// The peers that are up and active in the same group.
     trusted: BTreeSet<NodeId>,
     leaving: Leaving,
+    /// At this position of the order the ceiling is raised (V5).
+    raise_at: u64,
 }
 
 /// How far this node is with leaving the group.
@@ -56,6 +58,7 @@ impl Group {
             order: config.order.map(Multicast::new).map(Child::new),
             trusted: BTreeSet::new(),
             leaving: Leaving::No,
+            raise_at: u64::MAX,
         }
     }
 
@@ -72,6 +75,7 @@ impl Group {
 
     pub(super) fn on_start(&mut self, record: Option<&Record>, cx: &mut Cx<'_>) {
         self.founding.handle(Input::Start(record.cloned().map(Box::new)), cx);
+        self.change.handle(Input::Start(record.cloned().map(Box::new)), cx);
         self.tell_lock(Input::Start(None), cx);
         self.tell_order(Input::Start(None), cx);
     }
@@ -196,6 +200,17 @@ impl Group {
         }
     }
 
+    /// Long before positions reach the ceiling that is saved, it is raised (V5).
+    pub(super) fn raise_ceiling(&mut self, cx: &mut Cx<'_>) {
+        let Some(position) = self.order.as_ref().map(|order| order.machine.position()) else {
+            return;
+        };
+        if position >= self.raise_at {
+            self.raise_at = position + POSITIONS_AHEAD / 2;
+            self.change.handle(Input::Command(change::Command::Raise { position }), cx);
+        }
+    }
+
     // ---- Events ----
 
     /// Whether a child has reported something for the node to act on.
@@ -239,6 +254,11 @@ impl Group {
 
     fn on_change_event(&mut self, event: change::Event, cx: &mut Cx<'_>) {
         match event {
+            change::Event::Restored { value } => {
+                let Value { view, order: cut, .. } = *value;
+                let command = multicast::Command::Restore { view, cut: cut.into() };
+                self.tell_order(Input::Command(command), cx);
+            }
             change::Event::Wedged => self.on_wedged(cx),
             change::Event::Gather { cut, holders } => {
                 if self.order.is_none() {
@@ -295,6 +315,7 @@ impl Group {
                 cx,
             );
         }
+        self.raise_at = cut.position + POSITIONS_AHEAD / 2;
         // Reported before anything is said or done in it.
         cx.emit(Event::View { view: view.clone(), joins, loss, position: cut.position });
         if joins {

@@ -5,8 +5,9 @@ use crate::{
     protocol::{Effect, Rng},
     testing::Group,
     time::Time,
+    view::Record,
 };
-use alloc::format;
+use alloc::{boxed::Box, format};
 use bytes::Bytes;
 use core::time::Duration;
 use rand_core::SeedableRng as _;
@@ -123,9 +124,14 @@ fn kill(group: &mut Group<Node>, i: usize) {
 
 /// A new life of it, which is linked to all.
 fn revive(group: &mut Group<Node>, i: usize, n: usize, life: u128) {
+    restart(group, i, n, life, None);
+}
+
+/// The same with what the earlier life has saved.
+fn restart(group: &mut Group<Node>, i: usize, n: usize, life: u128, record: Option<Record>) {
     let others: Vec<NodeId> = group.machines.keys().copied().collect();
     group.machines.insert(id(i), machine(i, n, life));
-    group.input(id(i), Input::Start(None));
+    group.input(id(i), Input::Start(record.map(Box::new)));
     for peer in others {
         group.input(id(i), Input::LinkUp(peer));
         group.input(peer, Input::LinkUp(id(i)));
@@ -208,6 +214,58 @@ fn the_order_goes_on_without_a_dead_member_and_with_its_next_life() {
     let second = both_lives.iter().rposition(|(position, ..)| *position == 1).expect("history");
     assert_eq!(both_lives[second..], order, "the new life has it all");
     assert!(order.starts_with(&both_lives[..second]), "the first had a prefix");
+}
+
+/// All are ended at once, and started again with their disks: what was not delivered everywhere may
+/// be lost, which is said, and neither a position nor a fence is given twice.
+#[test]
+fn a_full_restart_goes_on_behind_an_announced_loss() {
+    for n in [1, 2, 3, 5] {
+        let mut group = group(n, 1);
+        group.input(id(0), lock(1));
+        group.input(id(0), send(1));
+        group.run(1000 * MS);
+        let records = group.records.clone();
+        for i in 0..n {
+            group.remove(id(i));
+        }
+        for i in 0..n {
+            restart(&mut group, i, n, 100 + i as u128, records.get(&id(i)).cloned());
+        }
+        group.run(2000 * MS);
+        for i in 0..n {
+            let view = group.machines[&id(i)].view().expect("a member again");
+            assert_eq!((view.number, view.len()), (2, n), "p{} of {n}", i + 1);
+        }
+        let loss = |(_, event): &(NodeId, Event)| matches!(event, Event::View { loss: true, .. });
+        assert_eq!(group.events.iter().filter(|event| loss(event)).count(), n);
+        group.input(id(n - 1), send(2));
+        group.input(id(n - 1), lock(2));
+        group.run(LEASE + 1000 * MS);
+        assert_eq!(delivered(&group, n - 1).last().expect("one").0, (1 << 20) + 1);
+        assert_eq!(fences(&group, n - 1).last(), Some(&(1 << 40 | 1)), "of {n}");
+    }
+}
+
+/// A group of two survives the restart of either with its disk: the first member's record gives the
+/// quorum, the second one's memory the cut.
+#[test]
+fn a_group_of_two_survives_the_restart_of_its_first_member() {
+    let mut group = group(2, 1);
+    group.input(id(1), send(1));
+    group.run(1000 * MS);
+    let record = group.records.get(&id(0)).cloned();
+    kill(&mut group, 0);
+    group.run(3000 * MS);
+    assert_eq!(group.machines[&id(1)].view().map(|view| view.number), Some(1), "no quorum");
+    restart(&mut group, 0, 2, 100, record);
+    group.run(3000 * MS);
+    group.input(id(0), send(2));
+    group.run(1000 * MS);
+    assert_eq!(delivered(&group, 0).len(), 1 + 2, "before, and as a new life from the beginning");
+    assert_eq!(delivered(&group, 1).len(), 2);
+    let lost = |(_, event): &(NodeId, Event)| matches!(event, Event::View { loss: true, .. });
+    assert!(!group.events.iter().any(lost));
 }
 
 #[test]

@@ -91,6 +91,8 @@ fn input() -> impl Strategy<Value = InputOf<Node>> {
             let installed = |view| view::Value::first(view, 0);
             let record = record.map(|(cluster, view)| Record {
                 cluster,
+                ceiling: cluster / 2,
+                life: Life(u128::from(cluster)),
                 promised: Some(Ballot { round: 3, by: 1 }),
                 accepted: Some((Ballot::default(), installed(view.clone()))),
                 installed: installed(view),

@@ -25,6 +25,7 @@ fn the_cut_has_the_most_that_anybody_has_received() {
         begins: vec![5, 4, 0],
         clock: 30,
         position: 7 + 2 + 4,
+        lost: false,
     };
     assert_eq!(cut(&began, &[(0, &a), (2, &c)], &next, None), expected);
     let least = cut(&began, &[(0, &a), (2, &c)], &next, Some(Bug::CutIsLeast));

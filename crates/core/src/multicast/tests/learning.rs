@@ -126,6 +126,7 @@ fn joining() -> Command {
         begins: vec![2, 0, 0],
         clock: 2,
         position: 2,
+        lost: false,
     };
     Command::Install { view: later(2, &[(0, 1), (1, 1), (3, 2)]), cut: Box::new(cut) }
 }
@@ -198,6 +199,7 @@ fn who_is_wedged_while_mute_stays_mute_and_has_no_memory() {
         begins: vec![3, 0, 0],
         clock: 3,
         position: 3,
+        lost: false,
     };
     let holders = vec![Holder { node: id(0), received: vec![3, 0, 0] }];
     d.command(Command::Gather { cut: Box::new(cut.clone()), holders });

@@ -31,7 +31,14 @@ fn member() -> Hand {
 
 /// The cut of view 1: p3 has received one more of p1, and has sent one itself.
 fn ending() -> Cut {
-    Cut { ends: vec![2, 1, 1], stable: vec![0, 0, 0], begins: vec![2, 1, 1], clock: 9, position: 4 }
+    Cut {
+        ends: vec![2, 1, 1],
+        stable: vec![0, 0, 0],
+        begins: vec![2, 1, 1],
+        clock: 9,
+        position: 4,
+        lost: false,
+    }
 }
 
 #[test]
@@ -219,6 +226,7 @@ fn what_is_beyond_a_later_cut_is_dropped() {
         begins: vec![1, 1],
         clock: 5,
         position: 2,
+        lost: false,
     };
     assert_eq!(b.command(gather(&smaller, vec![])), gathered());
     let close = b.command(Command::Close { cut: Box::new(smaller.clone()) });
@@ -239,6 +247,7 @@ fn what_is_stable_is_not_kept() {
         begins: vec![1, 1, 0],
         clock: 5,
         position: 2,
+        lost: false,
     };
     b.command(Command::Close { cut: Box::new(cut) });
     assert_eq!(b.hear(0, fetch(0, 1, 1)), []);
@@ -288,6 +297,7 @@ fn what_is_not_in_the_cut_is_sent_again_under_the_same_sequence() {
         begins: vec![0, 1],
         clock: 7,
         position: 1,
+        lost: false,
     };
     let close = b.command(Command::Close { cut: Box::new(cut.clone()) });
     assert_eq!(close[..2], [delivered(1, 1, 1, 1, "b1"), sent(1, 1)]);
@@ -316,6 +326,7 @@ fn who_leaves_when_a_view_ends_is_done_in_the_next() {
         begins: vec![1, 1, 0],
         clock: 5,
         position: 2,
+        lost: false,
     };
     let close = b.command(Command::Close { cut: Box::new(cut.clone()) });
     assert_eq!(close[..2], [delivered(1, 1, 1, 1, "b1"), sent(1, 1)]);
@@ -332,6 +343,7 @@ fn broken_ends_are_found_out() {
         begins: vec![1, 1, 0],
         clock: 5,
         position: 2,
+        lost: false,
     };
     let ended = |bug| {
         let mut b = member();
@@ -367,6 +379,7 @@ fn clocks_and_receipts_begin_at_the_cut() {
         begins: vec![1, 1],
         clock: 5,
         position: 2,
+        lost: false,
     };
     b.command(Command::Close { cut: Box::new(cut.clone()) });
     b.command(Command::Install { view: later(2, &[(0, 1), (1, 1)]), cut: Box::new(cut) });
