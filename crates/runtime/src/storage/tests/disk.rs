@@ -25,9 +25,21 @@ struct State {
     waiting: Vec<Change>,
     /// What a process that reads sees.
     seen: Vec<u8>,
+    power: Power,
     went_out: bool,
     /// How many processes were started: only the last one is alive.
     process: u64,
+}
+
+impl State {
+    /// Whether the power goes out with this.
+    fn spend(&mut self) -> bool {
+        if let Power::Until(left) = &mut self.power {
+            self.went_out = *left == 0;
+            *left = left.saturating_sub(1);
+        }
+        self.went_out
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -37,8 +49,9 @@ enum Change {
 }
 
 /// How long the power stays.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Power {
+    #[default]
     Stable,
     /// So many writes and syncs.
     Until(u64),
@@ -55,9 +68,15 @@ impl Disk {
         let mut state = self.state();
         state.process += 1;
         state.went_out = false;
+        state.power = power;
         let number = state.process;
         drop(state);
-        Process { disk: self.clone(), number, power: Mutex::new(power) }
+        Process { disk: self.clone(), number }
+    }
+
+    /// From now on the power stays for so long.
+    pub(crate) fn limit(&self, power: Power) {
+        self.state().power = power;
     }
 
     /// Whether the last process has lost its power.
@@ -116,7 +135,6 @@ fn apply_some(bytes: &mut Vec<u8>, change: Change, mut kept: impl FnMut() -> boo
 pub(crate) struct Process {
     disk: Disk,
     number: u64,
-    power: Mutex<Power>,
 }
 
 impl Process {
@@ -129,18 +147,9 @@ impl Process {
         }
     }
 
-    /// Whether the power goes out with this.
-    fn spend(&self, state: &mut State) -> bool {
-        if let Power::Until(left) = &mut *self.power.lock().unwrap() {
-            state.went_out = *left == 0;
-            *left = left.saturating_sub(1);
-        }
-        state.went_out
-    }
-
     fn change(&self, change: Change) -> io::Result<()> {
         let mut state = self.state()?;
-        let out = self.spend(&mut state);
+        let out = state.spend();
         apply_some(&mut state.seen, change.clone(), || true);
         state.waiting.push(change);
         if out { Err(io::Error::other("the power went out")) } else { Ok(()) }
@@ -170,7 +179,7 @@ impl StorageBackend for Process {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state()?;
-        if self.spend(&mut state) {
+        if state.spend() {
             return Err(io::Error::other("the power went out"));
         }
         state.waiting.clear();
