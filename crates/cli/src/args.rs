@@ -9,6 +9,8 @@ use std::{path::PathBuf, time::Duration};
 
 /// The longest time that a flag may give: longer ones are mistakes.
 const DURATION_MAX: Duration = Duration::from_hours(30 * 24);
+/// The shortest lease.
+const LEASE_MIN: Duration = Duration::from_secs(1);
 /// The most messages per second that one node generates.
 const RATE_MAX: f64 = 100_000.0;
 
@@ -135,6 +137,11 @@ Examples:
   roundelay tokenring --name p1 --next p2
   printf 'start\\nlock\\nunlock\\n' | roundelay tokenring --name p1 --next p2 --output json
   roundelay tokenring --name p1 --next p2 --record p1.rec
+  roundelay tokenring --name p1 --next p2 --data-dir p1.data
+  roundelay tokenring --name p1 --next p2 --lease 1s
+
+The ring closes around a peer that dies or leaves. If it had the lock, the next one gets it when
+the lease is over. Started again, the peer comes back by itself.
 
 machines.txt has one peer a line: name host port, name host:port, or name host (port 7464).")]
 pub(crate) struct Tokenring {
@@ -157,6 +164,14 @@ pub(crate) struct Tokenring {
     /// How long an idle peer keeps a circulating token
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) hold: Duration,
+
+    /// How long the lock stays with a peer that is not heard; the starter's is the whole ring's
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lease)]
+    pub(crate) lease: Duration,
+
+    /// Keep the view over a restart, in this directory, which is this peer's alone (made if missing)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) shared: Shared,
@@ -219,9 +234,11 @@ Examples:
   roundelay multicast p1 --no-generate
   roundelay multicast p2 --generate 10 --output json
   roundelay multicast p2 --generate 10 --record p2.rec
+  roundelay multicast p2 --generate 10 --data-dir p2.data
 
 peers.json is [{\"name\": \"p1\", \"host\": \"127.0.0.1\", \"port\": 7001}, …] or
-{\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached.")]
+{\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached. The
+others go on without a peer that dies; started again, it comes back and gets what it has missed.")]
 pub(crate) struct Multicast {
     /// Which of the peers this is (asked for if not given)
     #[arg(value_name = "NAME")]
@@ -238,6 +255,15 @@ pub(crate) struct Multicast {
     /// Send none, and do not ask
     #[arg(long)]
     pub(crate) no_generate: bool,
+
+    /// The lease of the group, which says how often its members let each other know that they are
+    /// there; that of the first peer counts
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lease)]
+    pub(crate) lease: Duration,
+
+    /// Keep the view over a restart, in this directory, which is this peer's alone (made if missing)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) shared: Shared,
@@ -313,6 +339,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses the lease of a group.
+fn lease(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        lease if lease >= LEASE_MIN => Ok(lease),
+        _ => Err("a lease is at least 1s, so that a short pause costs nobody the lock".into()),
+    }
+}
+
 /// Parses a rate in messages per second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -355,6 +389,14 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_hours(1)));
         for text in ["", "1", "s", "1x", "-1s", "1..2s", "0s", "1e9h", "99999999999h", "NaNs"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn leases() {
+        assert_eq!(lease("1s"), Ok(Duration::from_secs(1)));
+        for text in ["999ms", "0s", "soon", "1000h"] {
+            assert!(lease(text).is_err(), "{text}");
         }
     }
 

@@ -6,16 +6,19 @@ use crate::{
     files::{Peers, peers},
     input::{Command, Input},
     outbox::Outbox,
-    output::{Clock, MemberClock, Message, Output, PeerState, Queued, Report},
-    program::{PeerBook, Stage, maybe},
+    output::{Clock, MemberClock, Message, Output, Queued, Report},
+    program::{
+        JOIN, LOOK, PeerBook, Stage, join_refused_text, keep, maybe, member_names, outside_text,
+        quorum_report,
+    },
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Deliveries, Delivery, Event, Events, Group, Node, SendError, Trigger,
-    core::{founding, multicast},
+    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError, Trigger,
+    View, core::founding,
 };
 use std::{ops::ControlFlow, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
 any text          is a message
@@ -47,9 +50,9 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
     };
     let own = peers.named(&name)?;
     let members = peers.list().iter().map(|peer| peer.name.as_str());
-    let group = Group::of(members).trigger(Trigger::FirstOfList).lock(false);
-    let (node, events) =
-        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let group = Group::of(members).trigger(Trigger::FirstOfList).lease(args.lease).lock(false);
+    let configure = |builder: Builder| keep(builder.group(group), args.data_dir);
+    let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
     let deliveries = node.deliveries();
     let outgoing = node.clone();
     let outbox = Outbox::new(rate, move |text| {
@@ -61,16 +64,18 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
         }
     });
     let mut order = Order {
-        book: PeerBook::new(&peers, &name),
+        book: PeerBook::new(&peers, &name).holding(),
         stay: args.shared.stay,
         outbox,
         node,
         stage,
-        phase: Phase::Waiting,
+        view: None,
+        early: Vec::new(),
+        joined: 0,
         accepted: 0,
-        lost: 0,
         delivered: 0,
-        patience: Some(tokio::time::sleep(PATIENCE).boxed()),
+        patience: Some(sleep(PATIENCE).boxed()),
+        look: Some(sleep(LOOK).boxed()),
         ended: false,
     };
     order.play(events, deliveries).await;
@@ -121,27 +126,21 @@ struct Order {
     book: PeerBook,
     stay: bool,
     outbox: Outbox<Result<(), SendError>>,
-    phase: Phase,
+    /// The last view, once it has been shown.
+    view: Option<View>,
+    /// What was delivered before: to who comes later, the order is told first.
+    early: Vec<Delivered>,
+    /// The incarnation in which this process came to the group. Earlier ones are not its own.
+    joined: u64,
     /// Own messages that are on their way or in the order, and those in the order.
     accepted: u64,
-    /// Texts that will not be sent, since this peer was turned away.
-    lost: usize,
     delivered: u64,
     /// When it is time to say who is absent.
     patience: Option<BoxFuture<'static, ()>>,
+    /// When it is time to say who is there, even if there is no view.
+    look: Option<BoxFuture<'static, ()>>,
     /// Whether the input has ended, or a script has said `/quit`.
     ended: bool,
-}
-
-/// How far the group is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Not all have been reached.
-    Waiting,
-    /// The view has been shown.
-    Started,
-    /// The group runs with an earlier life of this node.
-    TurnedAway,
 }
 
 impl Order {
@@ -160,20 +159,22 @@ impl Order {
         if self.ended && !self.is_pending() && !self.stage.input.has_commands() {
             return ControlFlow::Break(());
         }
-        // Messages are shown after the view in which they are ordered.
-        let started = self.phase == Phase::Started;
         let full = self.outbox.is_full();
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => self.on_event(event).await,
                 None => return self.stopped(),
             },
-            delivery = deliveries.next(), if started => match delivery {
-                Some(delivery) => self.on_delivery(delivery).await,
+            delivered = deliveries.next() => match delivered {
+                Some(delivered) => self.on_delivered(delivered).await,
                 None => return self.stopped(),
             },
             sent = self.outbox.sent() => self.on_sent(sent).await,
             () = maybe(&mut self.patience) => self.on_patience().await,
+            () = maybe(&mut self.look) => {
+                self.look = None;
+                self.book.release(&self.stage.output).await;
+            }
             command = self.stage.input.command("/quit", full) => {
                 let flow = self.on_command(command).await;
                 self.stage.answered().await;
@@ -241,9 +242,6 @@ impl Order {
                 let message = format!("there is no command {shown:?}; type /help for the commands");
                 self.stage.output.error(message).await;
             }
-            _ if self.phase == Phase::TurnedAway => {
-                self.stage.output.error(self.turned_away_text()).await;
-            }
             _ => {
                 if let Err(reason) = self.outbox.push(line) {
                     self.stage.output.error(reason).await;
@@ -266,12 +264,49 @@ impl Order {
         }
     }
 
-    async fn on_delivery(&mut self, delivery: Delivery) {
-        if delivery.sender == self.node.name().id() {
+    async fn on_delivered(&mut self, delivered: Delivered) {
+        match delivered {
+            Delivered::View(installed) => self.on_view(&installed).await,
+            // The first view is shown first.
+            delivered if self.view.is_none() => self.early.push(delivered),
+            Delivered::Message(delivery) => self.on_message(&delivery).await,
+            Delivered::Missed { from, to } => {
+                self.stage.output.report(Report::Missed { from, to }).await;
+            }
+        }
+    }
+
+    async fn on_message(&mut self, delivery: &Delivery) {
+        if delivery.sender == self.node.name().id() && delivery.incarnation >= self.joined {
             self.delivered += 1;
         }
-        let message = self.message(&delivery);
+        let message = self.message(delivery);
         self.stage.output.report(Report::Delivered(message)).await;
+    }
+
+    async fn on_view(&mut self, installed: &Installed) {
+        let Installed { view, joins, loss, position } = installed;
+        let shown = match &self.view {
+            Some(before) => self.book.describe_change(before, view),
+            None if *joins => {
+                format!("joined; view {}: {}", view.number, member_names(view).join(" "))
+            }
+            None => format!("all are here: {}", member_names(view).join(", ")),
+        };
+        let (number, members) = (view.number, member_names(view));
+        self.stage.output.report(Report::View { number, members, shown }).await;
+        if *loss {
+            self.stage.output.report(Report::Loss { after: *position }).await;
+        }
+        (self.patience, self.look) = (None, None);
+        self.book.release(&self.stage.output).await;
+        if self.view.replace(view.clone()).is_none() {
+            let own = view.position(self.node.name().id());
+            self.joined = own.map_or(0, |own| view.members[own].incarnation);
+            for delivered in std::mem::take(&mut self.early) {
+                Box::pin(self.on_delivered(delivered)).await;
+            }
+        }
     }
 
     fn message(&self, delivery: &Delivery) -> Message {
@@ -288,35 +323,30 @@ impl Order {
         match event {
             Event::Peer { peer, name, state } => {
                 self.book.note(peer, &name, state.into(), &self.stage.output).await;
-                if state == roundelay::PeerState::Down && self.phase == Phase::Started {
-                    // A member that has not left is waited for: without it nothing is ordered.
-                    self.stage.output.report(self.book.waiting(&[peer])).await;
+            }
+            Event::Out { left: false } => {
+                self.stage.output.note(outside_text(self.view.is_some())).await;
+                self.patience = None;
+                if self.look.is_some() {
+                    self.look = Some(sleep(JOIN).boxed());
                 }
             }
-            Event::Founding(founding::Event::Installed { view, .. }) => {
-                let members: Vec<String> =
-                    view.members.iter().map(|member| member.name.to_string()).collect();
-                let shown = format!("all are here: {}", members.join(", "));
-                let number = view.number;
-                self.stage.output.report(Report::View { number, members, shown }).await;
-                self.phase = Phase::Started;
-                self.patience = None;
+            Event::JoinRefused(reason) => {
+                let name = self.node.name().as_str();
+                self.stage.output.error(join_refused_text(reason, name)).await;
             }
-            Event::Founding(founding::Event::TurnedAway) => {
-                self.phase = Phase::TurnedAway;
-                self.lost += self.outbox.waiting();
-                self.outbox.clear();
-                self.patience = None;
-                self.stage.output.error(self.turned_away_text()).await;
+            Event::Quorum { regained } => {
+                let report = quorum_report(&self.node, &self.book, regained).await;
+                self.stage.output.report(report).await;
+            }
+            Event::NotSent(error) => {
+                self.accepted = self.accepted.saturating_sub(1);
+                self.stage.output.error(format!("one of your texts: {error}")).await;
             }
             Event::Founding(founding::Event::Refused(error)) => {
                 if let Some(reason) = refusal(&error) {
                     self.stage.output.error(format!("the group was not founded: {reason}")).await;
                 }
-            }
-            Event::Order(multicast::Event::MemberLeft(peer)) => {
-                let name = self.node.name_of(peer);
-                self.book.note(peer, &name, PeerState::Left, &self.stage.output).await;
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::RecordingEnded(why) => self.stage.output.error(why).await,
@@ -325,14 +355,6 @@ impl Order {
             }
             _ => {}
         }
-    }
-
-    fn turned_away_text(&self) -> String {
-        format!(
-            "{0} was in this group before and cannot come back in this version; quit here, and to \
-             have {0} again, end all peers and start them anew",
-            self.node.name()
-        )
     }
 
     /// Some time has passed: says who has not come.
@@ -378,7 +400,7 @@ impl Order {
     async fn leave(mut self) -> anyhow::Result<()> {
         self.stage.output.hurry();
         self.outbox.end();
-        if self.phase == Phase::Started {
+        if self.view.is_some() {
             // What is not accepted by then is reported below.
             let _ = timeout(LAST_TEXTS, async {
                 while self.outbox.waiting() > 0 {
@@ -388,17 +410,12 @@ impl Order {
             })
             .await;
         }
-        let lost = self.lost + self.outbox.waiting();
+        let lost = self.outbox.waiting();
         if lost > 0 {
             let message = format!("not sent, since the program ended before: {lost} of your texts");
             self.stage.output.error(message).await;
         }
-        self.stage.leave(&self.node).await?;
-        // Who ends the program early knows that; a script that was turned away has failed.
-        if self.lost > 0 {
-            anyhow::bail!("this peer could not take part, so nothing was sent");
-        }
-        Ok(())
+        self.stage.leave(&self.node).await
     }
 }
 

@@ -67,13 +67,6 @@ impl<T> Outbox<T> {
         self.texts.len() + usize::from(self.sending.is_some())
     }
 
-    /// Forgets what has not been sent, and generates no more.
-    pub(crate) fn clear(&mut self) {
-        self.texts.clear();
-        self.sending = None;
-        self.generator.stop();
-    }
-
     /// Generates no more.
     pub(crate) fn end(&mut self) {
         self.generator.stop();
@@ -143,7 +136,5 @@ mod tests {
         assert!(outbox.push("typed").is_err());
         assert!(outbox.stop().is_ok() && outbox.stop().is_err());
         assert!(outbox.generate("0").is_err() && outbox.generate("2").is_ok());
-        outbox.clear();
-        assert_eq!(outbox.waiting(), 0);
     }
 }

@@ -6,11 +6,17 @@ use crate::{
     failure::Usage,
     files::{Peer, Peers, address::Address},
     input::Input,
-    output::{Output, PeerLine, PeerState, Report},
+    output::{Output, PeerLine, PeerState, QuorumState, Report},
     shutdown::Shutdown,
 };
-use roundelay::{Builder, Events, Node, NodeId, StartError};
-use std::{collections::BTreeMap, io, net::IpAddr, path::Path, time::Duration};
+use roundelay::{Builder, Events, JoinRefusal, Node, NodeId, StartError, StorageError, View};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::{
     net::lookup_host,
     time::{sleep, timeout},
@@ -18,11 +24,15 @@ use tokio::{
 
 /// How long the orderly way out may take: with what is written before and after it, less than the
 /// promised 5 s.
-const LEAVE: Duration = Duration::from_millis(4200);
+const LEAVE: Duration = Duration::from_millis(4500);
 /// How long it may take before that is said.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long the next prompt waits for the answer to the command before.
 const ANSWER: Duration = Duration::from_millis(200);
+/// How long a peer that has just started looks for a group before it says who is there.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+/// How long it may then take to be taken in.
+pub(crate) const JOIN: Duration = Duration::from_secs(5);
 /// How long the resolver may take for a warning that nobody waits for.
 const RESOLVE: Duration = Duration::from_secs(3);
 
@@ -118,10 +128,21 @@ impl Stage {
         if left.is_err() {
             tracing::warn!("left without waiting for the others any longer");
         }
+        if let Some(failure) = node.failure() {
+            anyhow::bail!("the node has stopped: {failure}");
+        }
         if self.stopped {
             anyhow::bail!("the node has stopped by itself, which is a defect; start it anew");
         }
         Ok(())
+    }
+}
+
+/// Keeps the view in this directory, if one was given.
+pub(crate) fn keep(builder: Builder, dir: Option<PathBuf>) -> Builder {
+    match dir {
+        Some(dir) => builder.data_dir(dir),
+        None => builder,
     }
 }
 
@@ -161,6 +182,8 @@ fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error
             };
             format!("cannot listen on {address}: {todo}")
         }
+        StartError::Storage(StorageError::Damaged { .. }) => return error.into(),
+        StartError::Storage(error @ StorageError::Io { .. }) => format!("--data-dir: {error}"),
         StartError::Record { path, source } => {
             format!("--record: cannot write {}: {source}", path.display())
         }
@@ -207,6 +230,8 @@ async fn unreachable_warning(name: &str, others: &[Peer]) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct PeerBook {
     peers: BTreeMap<NodeId, Entry>,
+    /// Changes that are not said yet, while they are held back.
+    held: Option<Vec<Report>>,
 }
 
 #[derive(Debug)]
@@ -226,16 +251,61 @@ impl PeerBook {
             let (text, address) = (name.to_string(), address.to_string());
             (name.id(), Entry { name: text, address, state: None })
         });
-        Self { peers: peers.collect() }
+        Self { peers: peers.collect(), held: None }
+    }
+
+    /// Says nothing until [`PeerBook::release`]: who comes to a group that exists reads of its view
+    /// first.
+    pub(crate) fn holding(self) -> Self {
+        Self { held: Some(Vec::new()), ..self }
+    }
+
+    /// Says what was held back, and everything from now on at once.
+    pub(crate) async fn release(&mut self, output: &Output) {
+        for report in self.held.take().into_iter().flatten() {
+            output.report(report).await;
+        }
     }
 
     /// Notes a peer's state, and says so if it is news. A peer that is not in the file has only
     /// the name that it gives itself.
     pub(crate) async fn note(&mut self, id: NodeId, name: &str, state: PeerState, output: &Output) {
         let before = self.peers.get_mut(&id).and_then(|entry| entry.state.replace(state));
-        if before != Some(state) {
-            output.report(Report::Peer { name: name.to_owned(), state }).await;
+        if before == Some(state) {
+            return;
         }
+        let report = Report::Peer { name: name.to_owned(), state };
+        match &mut self.held {
+            Some(held) => held.push(report),
+            None => output.report(report).await,
+        }
+    }
+
+    /// What has become of a member that is not in the next view.
+    fn parting(&self, id: NodeId) -> &'static str {
+        match self.peers.get(&id).and_then(|entry| entry.state) {
+            Some(PeerState::Left) => "has left",
+            _ => "is gone",
+        }
+    }
+
+    /// How one view differs from the one before: "p3 is gone; view 2: p1 p2".
+    pub(crate) fn describe_change(&self, before: &View, view: &View) -> String {
+        let mut news = Vec::new();
+        for member in before.members.iter().filter(|member| view.position(member.id).is_none()) {
+            news.push(format!("{} {}", member.name, self.parting(member.id)));
+        }
+        for member in view.members.iter() {
+            match before.position(member.id) {
+                None => news.push(format!("{} has come", member.name)),
+                Some(at) if before.members[at].incarnation != member.incarnation => {
+                    news.push(format!("{} has come back", member.name));
+                }
+                Some(_) => {}
+            }
+        }
+        news.push(format!("view {}: {}", view.number, member_names(view).join(" ")));
+        news.join("; ")
     }
 
     /// The name of a peer; the node knows those of others.
@@ -276,6 +346,45 @@ impl PeerBook {
     }
 }
 
+/// The names of a view's members, in its order.
+pub(crate) fn member_names(view: &View) -> Vec<String> {
+    view.members.iter().map(|member| member.name.to_string()).collect()
+}
+
+/// What people read when the group goes on without this node.
+pub(crate) fn outside_text(was_member: bool) -> &'static str {
+    if was_member {
+        "the group goes on without this node; rejoining…"
+    } else {
+        "the group is there already; joining…"
+    }
+}
+
+/// Why the group does not take this node in, and what to do.
+pub(crate) fn join_refused_text(reason: JoinRefusal, name: &str) -> String {
+    match reason {
+        JoinRefusal::NameTaken => format!(
+            "another {name} is in the group, and is there; end it, or start this one under another \
+             name of the file"
+        ),
+        JoinRefusal::Full => {
+            "the group has as many members as it can have; this node comes in when \
+                              one of them goes"
+                .into()
+        }
+    }
+}
+
+/// Whether enough of the group are heard, and whom this node does not hear.
+pub(crate) async fn quorum_report(node: &Node, book: &PeerBook, regained: bool) -> Report {
+    if regained {
+        return Report::Quorum { state: QuorumState::Regained, unheard: Vec::new() };
+    }
+    let unheard = node.status().await.change.map(|change| change.unheard).unwrap_or_default();
+    let unheard = unheard.into_iter().map(|id| book.name(id, node)).collect();
+    Report::Quorum { state: QuorumState::Lost, unheard }
+}
+
 /// Waits for a future that may not be there: then for ever.
 pub(crate) async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     match future {
@@ -288,6 +397,7 @@ pub(crate) async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Outpu
 mod tests {
     use super::*;
     use crate::files::machines;
+    use roundelay::core::view::Member;
 
     #[test]
     fn errors_say_what_to_do() {
@@ -336,6 +446,52 @@ mod tests {
             assert_eq!(next().as_deref(), Some(line));
         }
         assert_eq!(next(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_is_said_later() {
+        let peers = Peers::of(machines::parse("p1 a\np2 b\n").unwrap());
+        let mut book = PeerBook::new(&peers, "p1").holding();
+        let (output, said) = Output::captured();
+        let p2 = NodeId::from_name("p2");
+        book.note(p2, "p2", PeerState::Up, &output).await;
+        output.note("a view").await;
+        assert!(book.is_any_up());
+        book.release(&output).await;
+        book.note(p2, "p2", PeerState::Down, &output).await;
+        output.flush().await;
+        let said: Vec<String> = said.try_iter().collect();
+        assert_eq!(said, ["a view", "p2 is here", "p2 is gone"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_view_is_one_line() {
+        let peers = machines::parse("p1 a\np2 b\np3 c\np4 d\n").unwrap();
+        let mut book = PeerBook::new(&crate::files::Peers::of(peers), "p1");
+        let (output, _said) = Output::captured();
+        book.note(NodeId::from_name("p4"), "p4", PeerState::Left, &output).await;
+        let view = |number, members: &[(&str, u64)]| View {
+            number,
+            members: members
+                .iter()
+                .map(|(name, incarnation)| {
+                    let name = roundelay::Name::new(name).unwrap();
+                    let (id, life) = (name.id(), roundelay::Life(1));
+                    Member { id, name, life, incarnation: *incarnation }
+                })
+                .collect(),
+            ring: (0..members.len() as u16).collect(),
+            mode: roundelay::Mode::Rest,
+            lease: Duration::from_secs(5),
+        };
+        let all = view(1, &[("p1", 1), ("p2", 1), ("p3", 1), ("p4", 1)]);
+        let two = view(2, &[("p1", 1), ("p2", 1)]);
+        let back = view(3, &[("p1", 1), ("p2", 3), ("p3", 3)]);
+        assert_eq!(book.describe_change(&all, &two), "p3 is gone; p4 has left; view 2: p1 p2");
+        assert_eq!(
+            book.describe_change(&two, &back),
+            "p2 has come back; p3 has come; view 3: p1 p2 p3"
+        );
     }
 
     #[test]

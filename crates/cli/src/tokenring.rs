@@ -5,19 +5,23 @@ use crate::{
     failure::Usage,
     files::{Peers, machines},
     input::{Command, Input},
-    output::{Output, PeerState, Report, RingStatus},
-    program::{PeerBook, Stage, maybe},
+    output::{Output, Report, RingStatus},
+    program::{
+        JOIN, LOOK, PeerBook, Stage, join_refused_text, keep, maybe, member_names, outside_text,
+        quorum_report,
+    },
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Event, Events, Group, Guard, Installed, LockError, LockName, Mode, Name, Node, Trigger, View,
+    Builder, Event, Events, Group, Guard, Installed, LockError, LockName, Loss, Mode, Name, Node, Trigger,
+    View,
     core::{founding, tokenring},
 };
 use std::{
     ops::ControlFlow,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const HELP: &str = "\
 start    make the ring and set the token going, on any one peer, once
@@ -55,18 +59,21 @@ pub(crate) async fn run(args: Tokenring, mut stage: Stage) -> anyhow::Result<()>
         .trigger(Trigger::Command)
         .mode(mode)
         .hold(args.hold)
+        .lease(args.lease)
         .order(false);
-    let (node, events) =
-        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let configure = |builder: Builder| keep(builder.group(group), args.data_dir);
+    let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
     let mut ring = Ring {
-        book: PeerBook::new(&peers, &name),
+        book: PeerBook::new(&peers, &name).holding(),
         members: peers.list().iter().map(|peer| peer.name.to_string()).collect(),
         next,
         stay: args.shared.stay,
         node,
         stage,
+        lease: args.lease,
+        look: Some(sleep(LOOK).boxed()),
         view: None,
-        turned_away: false,
+        outside: false,
         shown_waiting: Vec::new(),
         starting: None,
         lock: Lock::Free,
@@ -119,12 +126,17 @@ struct Ring {
     members: Vec<String>,
     next: String,
     stay: bool,
-    /// The view, once it has been shown.
+    /// What this peer was told that the lease is.
+    lease: Duration,
+    /// When it is time to say who is there, even if there is no view.
+    look: Option<BoxFuture<'static, ()>>,
+    /// The last view, once it has been shown.
     view: Option<View>,
-    turned_away: bool,
+    /// Whether the ring is without this peer.
+    outside: bool,
     /// Whom the last "waiting for" named.
     shown_waiting: Vec<roundelay::NodeId>,
-    starting: Option<BoxFuture<'static, Result<Installed, founding::StartError>>>,
+    starting: Option<BoxFuture<'static, Result<View, founding::StartError>>>,
     lock: Lock,
     /// Whether the input has ended.
     ended: bool,
@@ -135,6 +147,16 @@ enum Lock {
     Free,
     Waiting { grant: BoxFuture<'static, Result<Guard, LockError>>, since: Instant },
     Held(Guard),
+}
+
+/// What a step is about.
+enum Happened {
+    Lost,
+    Looked,
+    Event(Option<Event>),
+    Started(Result<View, founding::StartError>),
+    Granted(Result<Guard, LockError>, Instant),
+    Command(Command),
 }
 
 impl Ring {
@@ -153,17 +175,35 @@ impl Ring {
             return ControlFlow::Break(());
         }
         // Grants are shown after the view in which they are made.
-        let started = self.view.is_some();
-        tokio::select! {
+        let started = self.view.is_some() && !self.outside;
+        let happened = tokio::select! {
             // The token is shown before the grant that it brings.
             biased;
-            event = events.next() => match event {
-                Some(event) => self.on_event(event).await,
-                None => return self.stopped(),
-            },
-            result = maybe(&mut self.starting) => self.on_started(result).await,
-            grant = self.lock.granted(), if started => self.on_grant(grant).await,
-            command = self.stage.input.command("quit", pending) => {
+            event = events.next() => Happened::Event(event),
+            () = maybe(&mut self.look) => Happened::Looked,
+            result = maybe(&mut self.starting) => Happened::Started(result),
+            happened = self.lock.changed(started) => happened,
+            command = self.stage.input.command("quit", pending) => Happened::Command(command),
+        };
+        // Whoever was stopped for a while reads this before anything else.
+        if let Lock::Held(guard) = &self.lock
+            && !guard.is_valid()
+        {
+            let why = guard.lost().now_or_never().unwrap_or(Loss::LeaseEnded);
+            self.on_lost(why).await;
+        }
+        match happened {
+            // Said already.
+            Happened::Lost => {}
+            Happened::Looked => {
+                self.look = None;
+                self.book.release(&self.stage.output).await;
+            }
+            Happened::Event(Some(event)) => self.on_event(event).await,
+            Happened::Event(None) => return self.stopped(),
+            Happened::Started(result) => self.on_started(result).await,
+            Happened::Granted(grant, since) => self.on_grant((grant, since)).await,
+            Happened::Command(command) => {
                 let flow = self.on_command(command).await;
                 self.stage.answered().await;
                 return flow;
@@ -218,15 +258,13 @@ impl Ring {
     async fn on_start(&mut self) {
         if self.starting.is_some() {
             self.stage.output.error(refusal(&founding::StartError::Starting)).await;
-        } else if self.turned_away {
-            self.stage.output.error(self.turned_away_text()).await;
         } else {
             let node = self.node.clone();
             self.starting = Some(async move { node.start_group().await }.boxed());
         }
     }
 
-    async fn on_started(&mut self, result: Result<Installed, founding::StartError>) {
+    async fn on_started(&mut self, result: Result<View, founding::StartError>) {
         self.starting = None;
         // A start that succeeded is an event, too, and shown as such.
         if let Err(error) = result {
@@ -244,7 +282,6 @@ impl Ring {
             Lock::Waiting { .. } => {
                 output.error("you wait for the lock already; unlock stops waiting").await;
             }
-            Lock::Free if self.turned_away => output.error(self.turned_away_text()).await,
             Lock::Free => {
                 if self.view.is_none() {
                     output.note("waiting for the ring to be started (start, on any peer)…").await;
@@ -271,6 +308,14 @@ impl Ring {
                 Lock::Free
             }
         };
+    }
+
+    /// The guard protects nothing any more.
+    async fn on_lost(&mut self, why: Loss) {
+        if let Lock::Held(guard) = std::mem::replace(&mut self.lock, Lock::Free) {
+            let (lock, fence) = (guard.lock().to_string(), guard.fence());
+            self.stage.output.report(Report::Lost { lock, fence, reason: why.to_string() }).await;
+        }
     }
 
     async fn on_unlock(&mut self) {
@@ -306,9 +351,26 @@ impl Ring {
             Event::Lock(tokenring::Event::WaitingFor(peer)) => {
                 self.stage.output.report(self.book.waiting(&[peer])).await;
             }
-            Event::Lock(tokenring::Event::MemberLeft(peer)) => {
-                let name = self.node.name_of(peer);
-                self.book.note(peer, &name, PeerState::Left, &self.stage.output).await;
+            Event::Lock(tokenring::Event::Regenerated { .. }) => {
+                let text = "the token was lost; a new one is here, and is granted when the lease \
+                            of the old one is over";
+                self.stage.output.note(text).await;
+            }
+            Event::View(installed) => self.on_view(&installed).await,
+            Event::Out { left: false } => {
+                self.stage.output.note(outside_text(self.view.is_some())).await;
+                self.outside = true;
+                if self.look.is_some() {
+                    self.look = Some(sleep(JOIN).boxed());
+                }
+            }
+            Event::JoinRefused(reason) => {
+                let name = self.node.name().as_str();
+                self.stage.output.error(join_refused_text(reason, name)).await;
+            }
+            Event::Quorum { regained } => {
+                let report = quorum_report(&self.node, &self.book, regained).await;
+                self.stage.output.report(report).await;
             }
             Event::Link(text) => self.stage.output.line(text).await,
             Event::RecordingEnded(why) => self.stage.output.error(why).await,
@@ -328,41 +390,43 @@ impl Ring {
                     self.shown_waiting = ids;
                 }
             }
-            founding::Event::Installed { view, founder } => {
-                let founder = &view.members[founder].name;
-                let shown = format!("the ring is {}, started by {founder}", circle(&order(&view)));
-                let members = view.members.iter().map(|member| member.name.to_string()).collect();
-                let number = view.number;
-                self.stage.output.report(Report::View { number, members, shown }).await;
-                self.view = Some(view);
-            }
-            founding::Event::TurnedAway => {
-                self.turned_away = true;
-                self.stage.output.error(self.turned_away_text()).await;
-                self.starting = None;
-                self.lock = Lock::Free;
-            }
-            // The answer to a start of our own.
-            founding::Event::Refused(_) => {}
+            // The answer to a start of our own; the rest is for the other protocols.
+            _ => {}
         }
     }
 
-    fn turned_away_text(&self) -> String {
-        format!(
-            "{0} was in this ring before and cannot come back in this version; quit here, and to \
-             have {0} again, end all peers and start them anew",
-            self.node.name()
-        )
+    async fn on_view(&mut self, installed: &Installed) {
+        let view = &installed.view;
+        let shown = match &self.view {
+            None => format!("the ring is {}", circle(&order(view))),
+            Some(before) => self.book.describe_change(before, view),
+        };
+        let (number, members) = (view.number, member_names(view));
+        self.stage.output.report(Report::View { number, members, shown }).await;
+        if self.view.is_none() && view.lease != self.lease {
+            let text = format!(
+                "the lease of this ring is {:?}, as its starter was told, and not {:?}",
+                view.lease, self.lease
+            );
+            self.stage.output.line(text).await;
+        }
+        self.outside = false;
+        self.view = Some(view.clone());
+        self.look = None;
+        self.book.release(&self.stage.output).await;
     }
 
     async fn on_status(&self) {
-        let status = self.node.status().await.lock.unwrap_or_default();
+        let status = self.node.status().await;
+        let quorum = status.change.is_none_or(|change| change.quorum);
+        let status = status.lock.unwrap_or_default();
         let default = LockName::default_lock();
         let lock = status.locks.iter().find(|lock| lock.lock == default);
         let name = |id| self.book.name(id, &self.node);
         let report = RingStatus {
             started: self.view.is_some(),
-            turned_away: self.turned_away,
+            view: self.node.view().map(|view| view.number),
+            quorum,
             token: lock.is_some_and(|lock| lock.token),
             fence: match &self.lock {
                 Lock::Held(guard) => Some(guard.fence()),
@@ -375,7 +439,6 @@ impl Ring {
                 .unwrap_or_default(),
             passed_to: lock.and_then(|lock| lock.passed_to).map(name),
             waiting_for: status.waiting_for.map(name),
-            left: status.left.iter().copied().map(name).collect(),
         };
         self.stage.output.report(Report::RingStatus(report)).await;
     }
@@ -384,12 +447,7 @@ impl Ring {
         let started = self.view.is_some();
         let members = match &self.view {
             None => self.members.clone(),
-            Some(view) => {
-                let left = self.node.status().await.lock.unwrap_or_default().left;
-                let left: Vec<String> =
-                    left.into_iter().map(|id| self.book.name(id, &self.node)).collect();
-                order(view).into_iter().filter(|name| !left.contains(name)).collect()
-            }
+            Some(view) => order(view),
         };
         let next = self.next.clone();
         self.stage.output.report(Report::Ring { members, started, next }).await;
@@ -409,11 +467,15 @@ impl Ring {
 }
 
 impl Lock {
-    /// The outcome of a wait, if there is one.
-    async fn granted(&mut self) -> (Result<Guard, LockError>, Instant) {
+    /// The outcome of a wait, or the end of what is held.
+    async fn changed(&mut self, started: bool) -> Happened {
         match self {
-            Self::Waiting { grant, since } => (grant.await, *since),
-            Self::Free | Self::Held(_) => std::future::pending().await,
+            Self::Waiting { grant, since } if started => Happened::Granted(grant.await, *since),
+            Self::Held(guard) => {
+                guard.lost().await;
+                Happened::Lost
+            }
+            Self::Free | Self::Waiting { .. } => std::future::pending().await,
         }
     }
 }

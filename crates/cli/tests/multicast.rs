@@ -1,6 +1,7 @@
 //! One order between real processes, driven by scripts over pipes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 mod process;
 
@@ -13,6 +14,7 @@ use std::{
 };
 
 const FOUR: [&str; 4] = ["p1", "p2", "p3", "p4"];
+const FIVE: [&str; 5] = ["p1", "p2", "p3", "p4", "p5"];
 const THREE: [&str; 3] = ["p1", "p2", "p3"];
 
 fn peers<const N: usize>(names: [&str; N]) -> Dir {
@@ -159,33 +161,112 @@ fn a_script_alone_is_a_group_of_one() {
     assert!(lines[3].starts_with("2  p1: b"), "{lines:?}");
 }
 
-#[test]
-fn a_killed_member_is_waited_for_and_its_new_life_turned_away() {
-    let dir = peers(THREE);
-    let mut peers = start_all(&dir, THREE, quiet);
-    peers[0].say("before");
-    for peer in &mut peers {
-        peer.wait_for("delivered");
-    }
-    peers[2].signal("KILL");
-    peers[0].wait_peer("p3", "down");
-    assert_eq!(peers[0].wait_for("waiting")["for"], json!(["p3"]));
-    peers[1].wait_peer("p3", "down");
-    peers[0].say("after");
-    let [mut again] = start_all(&dir, ["p3"], quiet);
-    again.wait("that it is turned away", |event| {
-        event["event"] == "error" && event["message"].as_str().unwrap().contains("p3 was in this")
+/// Reads on until this peer is in a view of these members, and returns its number.
+fn wait_view(peer: &mut Process, members: &[&str]) -> u64 {
+    let wanted = json!(members);
+    peer.read_until(&format!("a view of {members:?}"), |peer| {
+        peer.all("view").last().is_some_and(|view| view["members"] == wanted)
     });
-    // Nothing is ordered without it, and nothing crashes.
-    for peer in &mut peers[..2] {
-        peer.listen(Duration::from_millis(300));
-        assert!(peer.is_running());
-        assert_eq!(order(peer).len(), 1);
-        peer.signal("TERM");
+    peer.all("view").last().unwrap()["number"].as_u64().unwrap()
+}
+
+/// The longest time without a delivery, from `since` on.
+fn longest_gap(process: &Process, since: Instant) -> Duration {
+    let delivered = process.seen.iter().filter(|(_, event)| event["event"] == "delivered");
+    let times: Vec<Instant> = delivered.map(|(at, _)| *at).filter(|at| *at >= since).collect();
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    gaps.chain(times.first().map(|first| *first - since)).max().expect("something was delivered")
+}
+
+/// The messages of two incarnations of one name count from 1 each: positions alone have no gaps.
+fn check_positions(order: &[Value]) {
+    for (index, message) in order.iter().enumerate() {
+        assert_eq!(message["position"], index + 1, "{message}");
     }
-    again.say("/quit");
-    all_leave(&mut peers[..2]);
-    all_leave([&mut again]);
+}
+
+#[test]
+fn a_killed_member_is_left_out_and_its_new_life_gets_what_it_missed() {
+    let dir = peers(FIVE);
+    let generate = |name: &str| args(name, &["--generate", "40"]);
+    let mut peers = Vec::from(start_all(&dir, FIVE, generate));
+    for peer in &mut peers {
+        peer.first("view");
+    }
+    let busy = |peers: &mut [Process], span: Duration| {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            peers.iter_mut().for_each(Process::drain);
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    busy(&mut peers, Duration::from_secs(2));
+    let killed = Instant::now();
+    peers[2].signal("KILL");
+    drop(peers.remove(2));
+    busy(&mut peers, Duration::from_secs(3));
+    for peer in &mut peers {
+        assert!(wait_view(peer, &["p1", "p2", "p4", "p5"]) > 1);
+        let gap = longest_gap(peer, killed);
+        println!("the longest time without a delivery: {gap:?}");
+        assert!(gap <= Duration::from_secs(1), "{gap:?} without a delivery");
+    }
+
+    let [mut again] = start_all(&dir, ["p3"], generate);
+    let number = wait_view(&mut again, &["p1", "p2", "p4", "p5", "p3"]);
+    // It reads of the view first, then of all that was said before.
+    let ready = again.seen[0].0;
+    let joined = again.seen.last().unwrap().0 - ready;
+    println!("{joined:?} from ready to the view");
+    let said: Vec<&Value> = again.seen.iter().map(|(_, event)| &event["event"]).collect();
+    assert_eq!(said, ["ready", "view"]);
+    peers.push(again);
+    busy(&mut peers, Duration::from_secs(2));
+    for peer in &mut peers {
+        assert_eq!(wait_view(peer, &["p1", "p2", "p4", "p5", "p3"]), number);
+        peer.say("/stop");
+    }
+    settle(&mut peers);
+    // The same from the first message on, also for who was killed.
+    let first = order(&peers[0]);
+    check_positions(&first);
+    assert!(first.len() > 500, "{}", first.len());
+    for peer in &mut peers {
+        assert!(order(peer) == first, "{:?} and {:?}", order(peer).last(), first.last());
+        assert_eq!(peer.all("error"), Vec::<&Value>::new());
+        assert_eq!(peer.all("loss"), Vec::<&Value>::new());
+        peer.say("/quit");
+    }
+    all_leave(&mut peers);
+}
+
+#[test]
+fn views_stand_at_the_same_place_in_the_order() {
+    let dir = peers(THREE);
+    let mut peers = Vec::from(start_all(&dir, THREE, |name| args(name, &["--generate", "30"])));
+    for peer in &mut peers {
+        peer.first("view");
+    }
+    thread::sleep(Duration::from_millis(500));
+    peers[0].signal("KILL");
+    drop(peers.remove(0));
+    for peer in &mut peers {
+        wait_view(peer, &["p2", "p3"]);
+        peer.listen(Duration::from_millis(500));
+        peer.say("/stop");
+    }
+    settle(&mut peers);
+    let story = |peer: &Process| {
+        let events = peer.seen.iter().map(|(_, event)| event);
+        let order =
+            events.filter(|event| event["event"] == "delivered" || event["event"] == "view");
+        order.cloned().collect::<Vec<Value>>()
+    };
+    assert_eq!(story(&peers[0]), story(&peers[1]));
+    for peer in &mut peers {
+        peer.say("/quit");
+    }
+    all_leave(&mut peers);
 }
 
 #[test]

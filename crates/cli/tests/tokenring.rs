@@ -1,6 +1,7 @@
 //! The lock between real processes, driven by scripts over pipes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 mod process;
 
@@ -46,9 +47,8 @@ fn check_hops(processes: &[Process]) -> usize {
     let mut hops = BTreeSet::new();
     for process in processes {
         for token in process.all("token") {
-            assert_eq!(token["view"], 1);
-            let hop = token["hop"].as_u64().unwrap();
-            assert!(hops.insert(hop), "hop {hop} was seen twice");
+            let hop = (token["view"].as_u64().unwrap(), token["hop"].as_u64().unwrap());
+            assert!(hops.insert(hop), "view and hop {hop:?} were seen twice");
         }
     }
     hops.len()
@@ -259,7 +259,7 @@ fn people_read_sentences() {
     let dir = machines(["p1"]);
     let ended = run(&dir, &["tokenring"], "p1\np1\nstart\nlock\nunlock\n");
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stdout.contains("the ring is p1 → p1, started by p1"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("the ring is p1 → p1"), "{}", ended.stdout);
     assert!(ended.stdout.contains("you have the lock (fence 1, waited "), "{}", ended.stdout);
     assert!(!ended.stdout.contains('\x1b') && !ended.stdout.contains("> "), "{}", ended.stdout);
 }
@@ -305,30 +305,150 @@ fn every_way_out_is_orderly() {
     all_leave([&mut peer]);
 }
 
+/// Reads on until this peer is in a view of these members, and returns its number.
+fn wait_view(peer: &mut Process, members: &[&str]) -> u64 {
+    let wanted = json!(members);
+    peer.read_until(&format!("a view of {members:?}"), |peer| {
+        peer.all("view").last().is_some_and(|view| view["members"] == wanted)
+    });
+    peer.all("view").last().unwrap()["number"].as_u64().unwrap()
+}
+
+/// When it said the first event of this kind that `wanted` accepts.
+fn when(peer: &Process, kind: &str, wanted: impl Fn(&Value) -> bool) -> Instant {
+    let found = peer.seen.iter().find(|(_, event)| event["event"] == kind && wanted(event));
+    found.unwrap_or_else(|| panic!("no {kind}")).0
+}
+
 #[test]
-fn a_killed_peer_is_one_event_and_its_new_life_is_turned_away() {
+fn the_ring_closes_around_a_killed_holder_which_comes_back() {
+    for mode in ["circulate", "rest"] {
+        let dir = machines(FIVE);
+        let more = ["--mode", mode, "--hold", "5ms", "--lease", "2s"];
+        let mut peers = Vec::from(start_all(&dir, FIVE, |name| args(&FIVE, name, &more)));
+        peers[0].say("start");
+        for peer in &mut peers {
+            drop(peer.first("view"));
+        }
+        peers[2].say("lock");
+        let first = fence(&peers[2].wait_for("acquired"));
+        peers[3].say("lock");
+        thread::sleep(Duration::from_millis(100));
+        let killed = Instant::now();
+        peers[2].signal("KILL");
+        drop(peers.remove(2));
+        for peer in &mut peers {
+            let number = wait_view(peer, &["p1", "p2", "p4", "p5"]);
+            assert!(number > 1, "{mode}");
+            peer.wait_peer("p3", "down");
+        }
+        // The one that waits gets it when the lease of the dead one is over, and not before.
+        let second = fence(&peers[2].wait_for("acquired"));
+        let took = when(&peers[2], "acquired", |_| true) - killed;
+        println!("{mode}: the next grant came {took:?} after the holder was killed");
+        assert!(second > first, "{mode}: {second} after {first}");
+        // The last echo of its lease may have been under way for as long as a heartbeat.
+        assert!(took > Duration::from_millis(1400), "{mode}: {took:?}");
+        assert!(took < Duration::from_secs(6), "{mode}: {took:?}");
+        peers[2].say("unlock");
+        // The others go on.
+        contend(&mut peers, 2);
+
+        let [mut again] = start_all(&dir, ["p3"], |name| args(&FIVE, name, &more));
+        let number = wait_view(&mut again, &["p1", "p2", "p4", "p5", "p3"]);
+        let about: Vec<&Value> = again.seen.iter().map(|(_, event)| event).collect();
+        assert_eq!((&about[0]["event"], &about[1]["event"]), (&json!("ready"), &json!("view")));
+        let views: Vec<&Value> = again.all("view");
+        assert_eq!((views.len(), &views[0]["number"]), (1, &json!(number)));
+        for peer in &mut peers {
+            assert_eq!(wait_view(peer, &["p1", "p2", "p4", "p5", "p3"]), number);
+        }
+        peers.insert(2, again);
+        // It has its old place on the ring.
+        peers[0].say("ring");
+        let ring = peers[0].wait_for("ring");
+        assert_eq!(ring["members"], json!(FIVE), "{mode}");
+        contend(&mut peers, 2);
+        check_hops(&peers);
+        for peer in &mut peers {
+            peer.signal("TERM");
+        }
+        all_leave(&mut peers);
+    }
+}
+
+#[test]
+fn a_holder_that_sleeps_loses_the_lock_and_knows_it_at_once() {
+    const LEASE: Duration = Duration::from_secs(1);
     let dir = machines(THREE);
-    let mut peers = start_all(&dir, THREE, |name| args(&THREE, name, &["--mode", "rest"]));
+    let more = ["--mode", "rest", "--lease", "1s"];
+    let mut peers = start_all(&dir, THREE, |name| args(&THREE, name, &more));
     peers[0].say("start");
     for peer in &mut peers {
         drop(peer.first("view"));
     }
-    peers[2].signal("KILL");
-    for peer in &mut peers[..2] {
-        peer.wait_peer("p3", "down");
-        peer.listen(Duration::from_millis(300));
-        let about: Vec<&Value> =
-            peer.all("peer").into_iter().filter(|event| event["name"] == "p3").collect();
-        assert_eq!(about.len(), 2, "up and down: {about:?}");
-        assert!(peer.is_running());
-    }
-    let [mut again] = start_all(&dir, ["p3"], |name| args(&THREE, name, &[]));
-    again.say("lock");
-    again.wait("that it is turned away", |event| says(event, "p3 was in this"));
-    again.say("quit");
-    for peer in &mut peers[..2] {
+    peers[1].say("lock");
+    let first = fence(&peers[1].wait_for("acquired"));
+    peers[2].say("lock");
+    thread::sleep(Duration::from_millis(300));
+    peers[1].drain();
+    let before = peers[1].seen.len();
+    let stopped = Instant::now();
+    peers[1].signal("STOP");
+    let second = fence(&peers[2].wait_for("acquired"));
+    let took = when(&peers[2], "acquired", |_| true) - stopped;
+    println!("the next grant came {took:?} after the holder was stopped");
+    assert!(second > first);
+    assert!(took > LEASE / 2, "{took:?}: the lease was running");
+    thread::sleep((3 * LEASE).saturating_sub(stopped.elapsed()));
+    peers[1].signal("CONT");
+    let lost = peers[1].wait_for("lost");
+    assert_eq!((&lost["lock"], &lost["fence"]), (&json!("default"), &json!(first)));
+    assert!(lost["reason"].is_string(), "{lost}");
+    // Before anything else.
+    assert_eq!(peers[1].seen[before].1, lost);
+    // It comes back, and may want the lock again.
+    peers[1].say("unlock\nlock");
+    peers[1].wait("a refusal", |event| says(event, "you do not have the lock"));
+    wait_view(&mut peers[1], &["p1", "p3", "p2"]);
+    peers[2].say("unlock");
+    let third = fence(&peers[1].wait_for("acquired"));
+    assert!(third > second);
+    for peer in &mut peers {
         peer.signal("TERM");
     }
-    all_leave([&mut again]);
-    all_leave(&mut peers[..2]);
+    all_leave(&mut peers);
+}
+
+#[test]
+fn too_few_grant_nothing_and_go_on_when_there_are_enough() {
+    let dir = machines(THREE);
+    let more = ["--mode", "rest", "--lease", "1s"];
+    let mut peers = Vec::from(start_all(&dir, THREE, |name| args(&THREE, name, &more)));
+    peers[0].say("start");
+    for peer in &mut peers {
+        drop(peer.first("view"));
+    }
+    peers[0].say("lock");
+    let first = fence(&peers[0].wait_for("acquired"));
+    // Two of three sleep: the third has a lease, but no majority.
+    peers[1].signal("STOP");
+    peers[2].signal("STOP");
+    let lost = peers[0].wait_for("lost");
+    assert_eq!(lost["fence"], first);
+    assert_eq!(peers[0].first("quorum")["state"], "lost");
+    peers[0].say("lock");
+    peers[0].listen(Duration::from_secs(2));
+    assert_eq!(peers[0].all("acquired").len(), 1, "granted without a majority");
+    peers[1].signal("CONT");
+    peers[2].signal("CONT");
+    peers[0].wait("the majority is back", |event| {
+        event["event"] == "quorum" && event["state"] == "regained"
+    });
+    let second = peers[0].wait_for("acquired");
+    assert!(fence(&second) > first);
+    for peer in &mut peers {
+        peer.signal("TERM");
+    }
+    all_leave(&mut peers);
 }

@@ -24,7 +24,7 @@ use crate::{
     multicast, tokenring,
     view::{Ballot, Value, View},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 /// Settings of the view change.
@@ -82,9 +82,9 @@ pub enum Body {
         /// The ballot.
         ballot: Ballot,
         /// What was accepted in the largest smaller ballot.
-        accepted: Option<(Ballot, Value)>,
+        accepted: Option<Box<(Ballot, Value)>>,
         /// The same for every ballot of this view (V2).
-        report: Report,
+        report: Box<Report>,
     },
     /// "I have promised this larger ballot."
     Refuse {
@@ -96,7 +96,7 @@ pub enum Body {
         /// The ballot.
         ballot: Ballot,
         /// The value.
-        value: Value,
+        value: Box<Value>,
     },
     /// Phase 2b: "I have accepted it, and hold all messages of its cut".
     Accepted {
@@ -106,7 +106,7 @@ pub enum Body {
     /// "This follows the view": by whoever knows, to whoever is behind (V1).
     Decided {
         /// The value.
-        value: Value,
+        value: Box<Value>,
     },
     /// "What follows this view of mine?"
     Ask,
@@ -175,7 +175,7 @@ pub enum Command {
         /// The group.
         cluster: u64,
         /// View 1, and what begins with it.
-        value: Value,
+        value: Box<Value>,
     },
     /// Become a member of this group, which exists.
     Join {
@@ -198,7 +198,7 @@ pub enum Command {
         /// Of the order: none while this member is mute (V4).
         order: Option<multicast::Report>,
         /// Of the lock.
-        lock: Option<tokenring::Report>,
+        lock: Option<Box<tokenring::Report>>,
     },
     /// The messages of the cut are here, after [`Event::Gather`].
     Gathered,
@@ -224,14 +224,14 @@ pub enum Event {
     /// For the node: get the messages of this cut that are missing here, from who has them (T7).
     Gather {
         /// The cut.
-        cut: multicast::Cut,
+        cut: Box<multicast::Cut>,
         /// Who holds what of them.
         holders: Vec<multicast::Holder>,
     },
     /// For the node: this view begins. `joins` if this life was not a member before.
     Installed {
         /// What was decided.
-        value: Value,
+        value: Box<Value>,
         /// Whether this life is new in it.
         joins: bool,
     },

@@ -19,7 +19,7 @@ use crate::{
     tokenring::Mode,
     view::{Value, View},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::time::Duration;
 
 /// Settings of the founding.
@@ -187,7 +187,7 @@ pub enum Event {
         /// Which group.
         run: u64,
         /// The view, and what begins with it.
-        value: Value,
+        value: Box<Value>,
     },
     /// The start was refused.
     Refused(StartError),

@@ -1,8 +1,9 @@
 //! One order: uniform total order multicast by Lamport clocks.
 //!
 //! Within a view, messages are ordered by Lamport time and sender. The head of the queue is
-//! delivered once nothing smaller can come and a majority has it. The rules (T1, T2, ...), what
-//! they guarantee and under which assumptions are in `docs/protocols/multicast.md`.
+//! delivered once nothing smaller can come and a majority has it. A view ends with a decided cut,
+//! the rest of which all who go on deliver, and the next begins there. The rules (T1, T2, ...),
+//! what they guarantee and under which assumptions are in `docs/protocols/multicast.md`.
 
 mod cut;
 mod ending;
@@ -26,7 +27,7 @@ use crate::{
     time::Time,
     view::View,
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use bytes::Bytes;
 use core::time::Duration;
 use group::Group;
@@ -54,7 +55,8 @@ pub struct Config {
     /// The largest piece of a message that travels in one frame, in bytes.
     pub fragment_bytes: usize,
     /// The unstable bytes of a view, split over its members: a member whose share is used up
-    /// accepts no more messages until the others have received some.
+    /// accepts no more messages until the others have received some. Also the most bytes of each
+    /// sender that are kept here for who may lack them.
     pub unstable_bytes_max: usize,
     /// Delivered bytes (payloads, and [`DELIVERY_OVERHEAD`] for each) that the application has not
     /// read yet: beyond, this node delivers and acknowledges nothing more, so that senders wait.
@@ -145,6 +147,8 @@ pub enum Body {
     },
     /// The answer: what is kept from there on, as far as one frame may go. In no view.
     Lesson {
+        /// The position that was asked for. (An answer may be for an earlier life.)
+        from: u64,
         /// Without gaps, oldest first; the first may be later than asked for.
         deliveries: Vec<Delivery>,
         /// The last position that the sender has delivered.
@@ -231,7 +235,7 @@ pub enum Command {
         /// The view.
         view: View,
         /// Where it begins.
-        cut: Cut,
+        cut: Box<Cut>,
     },
     /// Freeze: send, acknowledge, receive and deliver nothing more in this view (V2). Answered by
     /// [`Multicast::report`].
@@ -239,14 +243,14 @@ pub enum Command {
     /// Get the messages of this cut that are missing here. Answered by [`Event::Gathered`].
     Gather {
         /// The cut.
-        cut: Cut,
+        cut: Box<Cut>,
         /// Who holds them.
         holders: Vec<Holder>,
     },
     /// The view ends with this cut, whose messages have been gathered: deliver the rest of it.
     Close {
         /// The cut.
-        cut: Cut,
+        cut: Box<Cut>,
     },
     /// The view goes on without this life: keep what was delivered, and what was sent in vain.
     Out,
@@ -355,8 +359,9 @@ pub struct Status {
     pub unread_bytes: usize,
     /// Received and undelivered messages, in the order in which they will be delivered.
     pub queue: Vec<Waiting>,
-    /// The member that the head of the queue waits for, and since when. This node itself if its
-    /// application does not read.
+    /// The member that the head of the queue waits for, and since when: once the node is wedged and
+    /// lacks messages of the cut, who was asked for them; while it learns what it needs first, its
+    /// teacher. This node itself if its application does not read.
     pub waiting_for: Option<(NodeId, Time)>,
     /// Per member: the counted clock.
     pub clocks: Vec<(NodeId, u64)>,
@@ -464,7 +469,7 @@ impl Protocol for Multicast {
             }
             Input::Command(Command::Leave) => group.log.on_leave(),
             Input::Command(Command::Wedge) => group.freeze(cx),
-            Input::Command(Command::Gather { cut, holders }) => group.on_gather(cut, holders, cx),
+            Input::Command(Command::Gather { cut, holders }) => group.on_gather(*cut, holders, cx),
             Input::LinkUp(peer) => group.on_link_up(peer, cx),
             // Nothing is restored or appended in this version. A link that is down says nothing
             // about the node behind it. The rest is beyond the view.

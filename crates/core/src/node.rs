@@ -280,7 +280,7 @@ impl Protocol for Node {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(record) => self.on_start(record.as_ref(), cx),
+            Input::Start(record) => self.on_start(record.as_deref(), cx),
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(timer) => self.on_timer(timer, cx),
             Input::Command(command) => self.on_command(command, cx),

@@ -63,7 +63,7 @@ bugs! {
     OvertakesParked,
     /// Multicast, V2: who is wedged goes on receiving and acknowledging.
     WedgedReceives,
-    /// Multicast, V2: who is wedged goes on counting clocks and receipts, and delivers.
+    /// Multicast, V2: who is wedged acknowledges nothing, but counts itself, and delivers.
     WedgedDelivers,
     /// Multicast, V2: what is fetched for a cut counts as received in the reports to later ballots.
     ReportGrows,

@@ -23,7 +23,7 @@ use crate::{
     time::Time,
     view::Record,
 };
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt::Debug, hash::Hash, time::Duration};
 use rand_core::Rng as _;
 
@@ -50,7 +50,7 @@ pub trait Protocol {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<M, T, C> {
     /// The first input of a life, with what an earlier life has saved.
-    Start(Option<Record>),
+    Start(Option<Box<Record>>),
     /// A message arrived.
     Message {
         /// Who sent it.
@@ -93,7 +93,7 @@ pub enum Effect<M, T, E> {
     /// fails, the node stops there and then: the effects before have been performed, those after
     /// never leave, and the record is the old one. No input tells of it: who cannot remember what
     /// it is about to say must not say it.
-    Save(Record),
+    Save(Box<Record>),
     /// Append to the durable log; answered later by [`Input::Appended`]. Until then a crash may
     /// or may not take the entry away, and with it all that were appended after it.
     Append(LogEntry),
@@ -197,7 +197,7 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
 
     /// Replaces the durable record.
     pub fn save(&mut self, record: Record) {
-        self.effects.push(Effect::Save(record));
+        self.effects.push(Effect::Save(Box::new(record)));
     }
 
     /// Appends to the durable log.

@@ -21,6 +21,7 @@ mod links;
 mod lock;
 mod machine;
 mod placement;
+mod repeat;
 mod requests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 mod emitted;
 mod lines;
 mod links;
+mod reading;
 mod recording;
 mod replies;
 mod saving;
@@ -166,7 +167,7 @@ struct Ending {
 impl Driver {
     async fn run(mut self, ending: Ending) {
         let found = self.saving.take_found();
-        self.input(Input::Start(found));
+        self.input(Input::Start(found.map(Box::new)));
         while self.phase != Phase::Over {
             self.fire_due();
             match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
@@ -361,49 +362,7 @@ impl Driver {
         } else {
             // It leaves before the group was started, or while it is in none.
             let reason = multicast::Refusal::Leaving;
-            self.replies.send_refused(ticket, reason, &self.shared.limits);
-        }
-    }
-
-    /// The application has read something, or has come or gone.
-    fn on_read(&mut self, mut bytes: usize) {
-        let reads = self.shared.unread.has_reader();
-        if reads && !self.reading {
-            self.begin_reading();
-        }
-        if !reads && self.reading {
-            let waiting = self.delivered.drain(..).map(|(_, bytes)| bytes);
-            bytes += waiting.sum::<usize>() + self.shared.unread.clear();
-        }
-        self.reading = reads;
-        if bytes > 0 {
-            self.command(Command::Order(multicast::Command::Read { bytes }));
-        }
-    }
-
-    /// Gives a new reader what is kept from where it goes on, with the view in its place.
-    fn begin_reading(&mut self) {
-        let unread = &self.shared.unread;
-        let new = |view: &&Arc<Installed>| view.view.number > unread.last_view();
-        let mut view = self.installed.as_ref().filter(new);
-        let order = self.node.order().into_iter();
-        for delivery in order.flat_map(|order| order.history(unread.next())) {
-            if let Some(view) = view.take_if(|view| view.position < delivery.position) {
-                self.delivered.push_back((Delivered::View(Arc::clone(view)), 0));
-            }
-            // Counted as read when it was delivered.
-            self.delivered.push_back((Delivered::Message(delivery.clone()), 0));
-        }
-        if let Some(view) = view {
-            self.delivered.push_back((Delivered::View(Arc::clone(view)), 0));
-        }
-    }
-
-    /// What nobody wants to read does not hold up the senders.
-    fn count_as_read(&mut self) {
-        while self.unclaimed > 0 {
-            let bytes = std::mem::take(&mut self.unclaimed);
-            self.command(Command::Order(multicast::Command::Read { bytes }));
+            self.refuse_send(ticket, reason);
         }
     }
 
@@ -549,7 +508,8 @@ impl Driver {
 
     /// Whether nothing of the application waits that could be sent.
     fn is_emptied(&self) -> bool {
-        (self.incoming.sends.is_empty() || !self.is_member()) && self.incoming.publications.is_empty()
+        (self.incoming.sends.is_empty() || !self.is_member())
+            && self.incoming.publications.is_empty()
     }
 
     /// The batch boundary: the application and the timers that wait for it have their turn, and

@@ -277,7 +277,8 @@ impl Unread {
     /// unread, or the last of what was taken.
     fn note_read(&self, delivered: &Delivered, bytes: usize, last: bool) {
         match delivered {
-            Delivered::Message(Delivery { position, .. }) | Delivered::Missed { to: position, .. } => {
+            Delivered::Message(Delivery { position, .. })
+            | Delivered::Missed { to: position, .. } => {
                 self.next.store(position + 1, Ordering::Release);
             }
             Delivered::View(installed) => {

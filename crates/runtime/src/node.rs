@@ -5,7 +5,7 @@ use crate::{
     gossip::{PublishError, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
     lock::{self, Guard, LockError},
     mailbox::{Mailbox, Taken},
-    multicast::{Deliveries, Multicast},
+    multicast::{Deliveries, Multicast, SendError},
     request::{Request, Requests, Stopped},
     shared::Shared,
     storage::StorageError,
@@ -84,6 +84,9 @@ pub enum Event {
     JoinRefused(JoinRefusal),
     /// Of the lock: a circulating token, whom it waits for, what was lost and made anew.
     Lock(tokenring::Event),
+    /// A message that was submitted, and whose place nobody waits for, is not in the order; or
+    /// nobody knows whether it is.
+    NotSent(SendError),
     /// This peer is a neighbour in the gossip now.
     NeighborUp(NodeId),
     /// Something about a link that is worth a line.
@@ -230,8 +233,14 @@ impl Node {
 
     /// What people may look at; empty once the node has stopped.
     pub async fn status(&self) -> Status {
-        let stopped =
-            Status { peers: Vec::new(), founding: None, change: None, lock: None, order: None, gossip: None };
+        let stopped = Status {
+            peers: Vec::new(),
+            founding: None,
+            change: None,
+            lock: None,
+            order: None,
+            gossip: None,
+        };
         self.ask(|reply| Request::Status { reply }).await.unwrap_or(stopped)
     }
 

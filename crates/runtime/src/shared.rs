@@ -1,16 +1,8 @@
 //! What handles and driver both look at.
 
 use crate::{
-    builder::Limits,
-    clock::Clock,
-    funnel::Bell,
-    gossip::Rumor,
-    lock::Lease,
-    mailbox::Subscribers,
-    multicast::Unread,
-    node::Event,
-    storage::StorageError,
-    traffic::Counters,
+    builder::Limits, clock::Clock, funnel::Bell, gossip::Rumor, lock::Lease, mailbox::Subscribers,
+    multicast::Unread, node::Event, storage::StorageError, traffic::Counters,
 };
 use roundelay_core::{Name, NodeId, View};
 use std::{

@@ -1,6 +1,6 @@
 //! How many messages a node has sent.
 
-use roundelay_core::{gossip, multicast, node::Message};
+use roundelay_core::{gossip, multicast, node::Message, tokenring};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many messages a node has sent, each counted once per recipient. What was meant for a peer
@@ -13,8 +13,10 @@ pub struct Traffic {
     pub founding: u64,
     /// Messages of the view change, those with each heartbeat included.
     pub change: u64,
-    /// Everything of the lock: requests, passes, acknowledgements.
+    /// Everything of the lock but its lease: requests, passes, acknowledgements.
     pub lock: u64,
+    /// Readings of clocks with each heartbeat, of which the lease is made.
+    pub lease: u64,
     /// Messages of the order, or pieces of them, those that were sent again included.
     pub order_data: u64,
     /// Clocks of the order, which are its acknowledgements.
@@ -36,6 +38,7 @@ impl Traffic {
             founding: self.founding - before.founding,
             change: self.change - before.change,
             lock: self.lock - before.lock,
+            lease: self.lease - before.lease,
             order_data: self.order_data - before.order_data,
             order_clocks: self.order_clocks - before.order_clocks,
             order_control: self.order_control - before.order_control,
@@ -56,6 +59,7 @@ enum Kind {
     Founding,
     Change,
     Lock,
+    Lease,
     OrderData,
     OrderClock,
     OrderControl,
@@ -81,6 +85,7 @@ impl Counters {
             founding: sent(Kind::Founding),
             change: sent(Kind::Change),
             lock: sent(Kind::Lock),
+            lease: sent(Kind::Lease),
             order_data: sent(Kind::OrderData),
             order_clocks: sent(Kind::OrderClock),
             order_control: sent(Kind::OrderControl),
@@ -95,7 +100,10 @@ fn kind(message: &Message) -> Kind {
         Message::Detector(_) => Kind::Detector,
         Message::Founding(_) => Kind::Founding,
         Message::Change(_) => Kind::Change,
-        Message::Lock(_) => Kind::Lock,
+        Message::Lock(message) => match &message.body {
+            tokenring::Body::Stamp { .. } => Kind::Lease,
+            _ => Kind::Lock,
+        },
         Message::Order(message) => match &message.body {
             multicast::Body::Data { .. } => Kind::OrderData,
             multicast::Body::Clock { .. } => Kind::OrderClock,

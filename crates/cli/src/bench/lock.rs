@@ -276,7 +276,7 @@ async fn exchange(
     let hear = async {
         let (mut history, mut begins, mut done) = (History::default(), begin..=begin, 0);
         while done < names.len() {
-            let delivery = deliveries.next().await.context("the node has stopped")?;
+            let delivery = deliveries.next_message().await.context("the node has stopped")?;
             let sender = node.name_of(delivery.sender);
             let index = names.iter().position(|name| *name == sender);
             let index = index.context("somebody else is in the group")?;

@@ -123,7 +123,7 @@ impl Member {
     pub(super) async fn meet(&mut self) -> anyhow::Result<()> {
         self.node.multicast().submit(Bytes::new()).await?;
         for _ in 0..self.names.len() {
-            let delivery = self.deliveries.next().await.context("the node has stopped")?;
+            let delivery = self.deliveries.next_message().await.context("the node has stopped")?;
             anyhow::ensure!(delivery.payload.is_empty(), "a message is in a wrong place");
         }
         Ok(())

@@ -191,7 +191,8 @@ impl member::Work for Work {
                     sent += 1;
                 }
             }
-            let delivery = member.deliveries.next().await.context("the node has stopped")?;
+            let delivery =
+                member.deliveries.next_message().await.context("the node has stopped")?;
             let now = now_ns();
             order.add(&delivery);
             span.on_delivery(order.got, now, member);

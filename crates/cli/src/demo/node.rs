@@ -7,11 +7,12 @@ use crate::{
     generator::Generator,
     input::Command,
     output::{Message, Output, Report, Rumor},
-    program::Stage,
+    program::{Stage, member_names},
 };
 use anyhow::Context;
 use roundelay::{
-    Deliveries, Delivery, Event, Events, Gossip, Group, LockName, Node, Rumors, core::founding,
+    Delivered, Deliveries, Delivery, Event, Events, Gossip, Group, LockName, Node, Rumors,
+    core::founding,
 };
 use std::{
     path::{Path, PathBuf},
@@ -120,7 +121,11 @@ impl Worker {
                     None => anyhow::bail!("the node has stopped by itself"),
                 },
                 delivery = deliveries.next() => match delivery {
-                    Some(delivery) => self.show_delivery(&delivery).await,
+                    Some(Delivered::Message(delivery)) => self.show_delivery(&delivery).await,
+                    Some(Delivered::View(_)) => {}
+                    Some(Delivered::Missed { from, to }) => {
+                        anyhow::bail!("messages {from} to {to} were missed");
+                    }
                     None => anyhow::bail!("the node has stopped by itself"),
                 },
                 Some(task) = self.tasks.join_next() => {
@@ -171,10 +176,9 @@ async fn show_event(event: Event, output: &Output) {
         Event::Peer { name, state, .. } => {
             output.report(Report::Peer { name, state: state.into() }).await;
         }
-        Event::Founding(founding::Event::Installed { view, .. }) => {
-            let members = view.members.iter().map(|member| member.name.to_string()).collect();
-            let shown = String::new();
-            output.report(Report::View { number: view.number, members, shown }).await;
+        Event::View(installed) => {
+            let (members, shown) = (member_names(&installed.view), String::new());
+            output.report(Report::View { number: installed.view.number, members, shown }).await;
         }
         Event::Founding(founding::Event::Refused(error)) => {
             output.error(format!("the group was not founded: {error:?}")).await;

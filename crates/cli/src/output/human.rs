@@ -1,7 +1,8 @@
 //! Reports as people read them. Everything that comes from elsewhere is escaped.
 
 use super::{
-    Clock, Message, PeerLine, PeerState, Queued, Report, RingStatus, Rumor, RumorStatus, escape,
+    Clock, Message, PeerLine, PeerState, Queued, QuorumState, Report, RingStatus, Rumor,
+    RumorStatus, escape,
 };
 
 /// How many messages or rumors of a long list are shown.
@@ -12,11 +13,21 @@ pub(super) fn describe(report: &Report) -> String {
     match report {
         Report::Ready { node, listen } => format!("{} listens on {listen}", escape(node)),
         Report::View { shown, .. } => escape(shown),
+        Report::Quorum { state, unheard } => quorum(*state, unheard),
+        Report::Loss { after } => {
+            format!("messages after {after} may be lost: too many have forgotten them")
+        }
+        Report::Missed { from, to } => {
+            format!("{from} to {to} have passed, and nobody keeps them any more")
+        }
         Report::Token { hop, from, .. } => format!("token: hop {hop} from {}", escape(from)),
         Report::Acquired { fence, waited_ms, .. } => {
             format!("you have the lock (fence {fence}, waited {})", waited(*waited_ms))
         }
         Report::Released { fence, .. } => format!("you passed the lock on (fence {fence})"),
+        Report::Lost { fence, reason, .. } => {
+            format!("you have lost the lock (fence {fence}): {}", escape(reason))
+        }
         Report::Rumor(rumor) => describe_rumor(rumor),
         Report::Delivered(message) => describe_message(message),
         Report::Peer { name, state } => format!("{} {}", escape(name), state_words(*state)),
@@ -55,6 +66,15 @@ pub(super) fn describe(report: &Report) -> String {
             format!("done: {grants} grants, {rumors} rumors, {messages} messages")
         }
     }
+}
+
+fn quorum(state: QuorumState, unheard: &[String]) -> String {
+    if state == QuorumState::Regained {
+        return "enough of the others are heard again".into();
+    }
+    let names: Vec<String> = unheard.iter().map(|name| escape(name)).collect();
+    let whom = if names.is_empty() { "the others".into() } else { names.join(", ") };
+    format!("no majority without {whom}: all waits until enough are heard again")
 }
 
 fn waited(ms: f64) -> String {
@@ -123,8 +143,8 @@ fn describe_ring(members: &[String], started: bool, next: &str) -> String {
 }
 
 fn ring_status(status: &RingStatus) -> String {
-    if status.turned_away {
-        return "the ring runs without this peer, which was in it before; quit here".into();
+    if status.started && status.view.is_none() {
+        return "the ring goes on without this peer, which is on its way back".into();
     }
     if !status.started {
         return "the ring is not started; type start, here or on another peer".into();
@@ -140,11 +160,12 @@ fn ring_status(status: &RingStatus) -> String {
     if status.waiting {
         lines.push("you wait for the lock".into());
     }
-    for (names, what) in [(&status.wanted_by, "wanted by"), (&status.left, "left:")] {
-        if !names.is_empty() {
-            let names: Vec<String> = names.iter().map(|name| escape(name)).collect();
-            lines.push(format!("{what} {}", names.join(", ")));
-        }
+    if !status.wanted_by.is_empty() {
+        let names: Vec<String> = status.wanted_by.iter().map(|name| escape(name)).collect();
+        lines.push(format!("wanted by {}", names.join(", ")));
+    }
+    if !status.quorum {
+        lines.push("too few of the others are heard to go on".into());
     }
     if let Some(name) = &status.waiting_for {
         lines.push(format!("nothing moves without {}", escape(name)));
@@ -201,6 +222,11 @@ mod tests {
         assert_eq!(describe(&waiting), "waiting for p3 (127.0.0.1:7003)…");
         let acquired = Report::Acquired { lock: "default".into(), fence: 4, waited_ms: 12.3 };
         assert_eq!(describe(&acquired), "you have the lock (fence 4, waited 12 ms)");
+        let lost = Report::Lost { lock: "default".into(), fence: 4, reason: "why".into() };
+        assert_eq!(describe(&lost), "you have lost the lock (fence 4): why");
+        let unheard = vec!["p2".into(), "p3".into()];
+        let quorum = Report::Quorum { state: QuorumState::Lost, unheard };
+        assert!(describe(&quorum).starts_with("no majority without p2, p3: "));
         let token = Report::Token { view: 1, hop: 17, from: "p1".into() };
         assert_eq!(describe(&token), "token: hop 17 from p1");
     }

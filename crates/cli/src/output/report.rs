@@ -17,6 +17,17 @@ pub(crate) enum Report {
         #[serde(skip)]
         shown: String,
     },
+    /// This node and enough of its view to decide what follows hear each other again, or no
+    /// longer; and whom it does not hear.
+    Quorum {
+        state: QuorumState,
+        #[serde(skip)]
+        unheard: Vec<String>,
+    },
+    /// Messages after this position may be lost.
+    Loss { after: u64 },
+    /// This part of the order has passed, and nobody keeps it.
+    Missed { from: u64, to: u64 },
     /// The circulating token arrived.
     Token { view: u64, hop: u64, from: String },
     /// This node has the lock.
@@ -28,6 +39,8 @@ pub(crate) enum Report {
     },
     /// This node has the lock no more.
     Released { lock: String, fence: u64 },
+    /// The lock that this node had protects nothing any more.
+    Lost { lock: String, fence: u64, reason: String },
     /// A rumor, once per node.
     Rumor(Rumor),
     /// The next message of the order.
@@ -115,6 +128,14 @@ pub(crate) enum PeerState {
     Left,
 }
 
+/// Whether enough are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum QuorumState {
+    Lost,
+    Regained,
+}
+
 /// A peer, as `/peers` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PeerLine {
@@ -132,8 +153,10 @@ pub(crate) struct PeerLine {
 pub(crate) struct RingStatus {
     /// Whether the ring is made.
     pub(crate) started: bool,
-    /// Whether the ring is made without this life of the peer.
-    pub(crate) turned_away: bool,
+    /// The number of the view, if this peer is in it.
+    pub(crate) view: Option<u64>,
+    /// Whether it hears enough of the others.
+    pub(crate) quorum: bool,
     /// Whether the token is here.
     pub(crate) token: bool,
     /// The fence, if the lock is held here.
@@ -148,8 +171,6 @@ pub(crate) struct RingStatus {
     pub(crate) passed_to: Option<String>,
     /// Without whom nothing moves.
     pub(crate) waiting_for: Option<String>,
-    /// Who has left.
-    pub(crate) left: Vec<String>,
 }
 
 /// What a node of the gossip knows.
@@ -237,6 +258,19 @@ mod tests {
             (
                 Report::View { number: 1, members: vec!["p1".into()], shown: "…".into() },
                 r#"{"event":"view","number":1,"members":["p1"]}"#,
+            ),
+            (
+                Report::Quorum { state: QuorumState::Lost, unheard: vec!["p3".into()] },
+                r#"{"event":"quorum","state":"lost"}"#,
+            ),
+            (
+                Report::Quorum { state: QuorumState::Regained, unheard: Vec::new() },
+                r#"{"event":"quorum","state":"regained"}"#,
+            ),
+            (Report::Loss { after: 41 }, r#"{"event":"loss","after":41}"#),
+            (
+                Report::Lost { lock: "default".into(), fence: 4, reason: "why".into() },
+                r#"{"event":"lost","lock":"default","fence":4,"reason":"why"}"#,
             ),
             (
                 Report::Token { view: 1, hop: 17, from: "p1".into() },

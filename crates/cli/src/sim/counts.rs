@@ -19,7 +19,11 @@ pub(super) fn table(counts: &Counts) -> Vec<Count> {
         ("rumors", counts.rumors),
         ("leaves", counts.leaves),
         ("refused_starts", counts.refused_starts),
-        ("turned_away", counts.turned_away),
+        ("views", counts.views),
+        ("joins", counts.joins),
+        ("lost", counts.lost),
+        ("regenerated", counts.regenerated),
+        ("stuck", counts.stuck),
     ];
     table.map(|(name, count)| (name.to_owned(), count)).into()
 }

@@ -10,6 +10,7 @@ use roundelay_sim::{
     Step,
     invariant::Violation,
     replay::{Failure, History, Life, Problem, Reader, Recorded},
+    sim::Reading,
     trace::{self, Cast as _},
 };
 use serde::Serialize;
@@ -152,7 +153,8 @@ impl Teller<'_> {
         let node = header.config.name.to_string();
         let lines = step.map_or_else(Vec::new, |(time, input, effects)| {
             let (node, machine) = (header.config.name.id(), life.replay().machine());
-            let step = Step { time, node, input, effects: &effects, machine, ended: None };
+            let clock = Reading { shows: time, slow_ppm: 0 };
+            let step = Step { time, node, clock, input, effects: &effects, machine, ended: None };
             let told = trace::tell(self.cast, &step).to_string();
             [told].into_iter().chain(effects.iter().map(|effect| format!("{effect:?}"))).collect()
         });

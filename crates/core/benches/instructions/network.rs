@@ -2,7 +2,7 @@
 //! which the inputs of one node are taken.
 
 use roundelay_core::{
-    detector, founding,
+    change, detector, founding,
     gossip::{self, Neighbors, Strategy},
     id::{Life, Name},
     multicast,
@@ -156,6 +156,15 @@ pub(crate) fn configs(n: usize, part: Part) -> Vec<node::Config> {
                 next: None,
                 trigger: founding::Trigger::Command,
                 mode: Mode::Rest,
+                lease: Duration::from_secs(5),
+            },
+            change: change::Config {
+                name: name.clone(),
+                life,
+                next: None,
+                grace: Duration::from_millis(100),
+                patience: Duration::from_secs(3),
+                repeat: Duration::from_millis(200),
             },
             lock: (part == Part::Lock).then(|| lock(name)),
             order: (part == Part::Order).then(|| order(name)),

@@ -156,7 +156,7 @@ impl ViewChange {
         let ballot = attempt.ballot;
         attempt.phase = Phase::Proposing { value: value.clone(), accepted: 0 };
         self.accept(ballot, value.clone(), cx);
-        let message = self.message(Body::Accept { ballot, value });
+        let message = self.message(Body::Accept { ballot, value: value.into() });
         if let Some(seat) = self.seat() {
             cx.send_many(&seat.peers, message);
         }
@@ -184,7 +184,7 @@ impl ViewChange {
         let is_new = |id| seat.view().position(id).is_none();
         let new = value.view.members.iter().map(|member| member.id).filter(|id| is_new(*id));
         let all: Vec<_> = seat.peers.iter().copied().chain(new).collect();
-        let message = self.message(Body::Decided { value: value.clone() });
+        let message = self.message(Body::Decided { value: value.clone().into() });
         cx.send_many(&all.into(), message);
         self.install(value, cx);
     }
@@ -214,7 +214,7 @@ impl ViewChange {
                     Body::Prepare { ballot }
                 }
                 Phase::Proposing { value, accepted } if accepted >> position & 1 == 0 => {
-                    Body::Accept { ballot, value: value.clone() }
+                    Body::Accept { ballot, value: value.clone().into() }
                 }
                 _ => continue,
             };

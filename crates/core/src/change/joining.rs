@@ -7,7 +7,7 @@ use super::{
 use crate::{
     id::{Life, Name, NodeId},
     time::Time,
-    view::MEMBERS_MAX,
+    view::{MEMBERS_MAX, Value},
 };
 use alloc::vec::Vec;
 
@@ -21,14 +21,17 @@ pub(super) struct Outside {
     /// The view that went on without it; 0 if it never was a member. An older one is not joined:
     /// what is decided there lists an incarnation that is over (V7).
     pub(super) since: u64,
+    /// What was decided then: whoever is still in the view before is told (V1).
+    pub(super) decided: Option<Value>,
     /// Its order is as far as that of the members.
     ready: bool,
     refusals: u32,
 }
 
 impl Outside {
-    pub(super) fn new(since: u64) -> Self {
-        Self { since, ready: false, refusals: 0 }
+    pub(super) fn new(decided: Option<Value>) -> Self {
+        let since = decided.as_ref().map_or(0, |value| value.view.number);
+        Self { since, decided, ready: false, refusals: 0 }
     }
 }
 
@@ -49,7 +52,7 @@ impl ViewChange {
     pub(super) fn on_command_join(&mut self, cluster: u64) {
         if self.seat().is_none() && self.cluster != cluster {
             self.cluster = cluster;
-            self.standing = Standing::Outside(Outside::new(0));
+            self.standing = Standing::Outside(Outside::new(None));
         }
     }
 
@@ -95,7 +98,7 @@ impl ViewChange {
         let Some(seat) = self.seat_mut() else { return };
         if seat.view().position_of(id, candidate.life).is_some() {
             // It has missed that it was taken in.
-            let body = Body::Decided { value: seat.installed.clone() };
+            let body = Body::Decided { value: seat.installed.clone().into() };
             let message = Message { view: seat.view().number - 1, ..self.message(body) };
             return cx.send(id, message);
         }

@@ -15,7 +15,7 @@ use crate::{
     time::Time,
     view::{Ballot, Record, Value, View},
 };
-use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec, vec::Vec};
 
 pub(super) type Cx<'a> = Context<'a, ViewChange>;
 
@@ -236,7 +236,7 @@ impl ViewChange {
         }
         if let Some(value) = seat.decided().cloned() {
             let to = seat.id(from);
-            return cx.send(to, self.message(Body::Decided { value }));
+            return cx.send(to, self.message(Body::Decided { value: value.into() }));
         }
         seat.largest = seat.largest.max(ballot);
         if seat.promised.is_some_and(|promised| promised > ballot) {
@@ -315,7 +315,14 @@ impl ViewChange {
             return self.begin_attempt(ballot, accepted, report, cx);
         }
         let to = seat.id(usize::from(ballot.by));
-        cx.send(to, self.message(Body::Promise { ballot, accepted, report }));
+        cx.send(
+            to,
+            self.message(Body::Promise {
+                ballot,
+                accepted: accepted.map(Box::new),
+                report: report.into(),
+            }),
+        );
     }
 
     fn on_accept(&mut self, from: usize, ballot: Ballot, value: Value, cx: &mut Cx<'_>) {
@@ -332,7 +339,7 @@ impl ViewChange {
         }
         if let Some(value) = seat.decided().cloned() {
             let to = seat.id(from);
-            return cx.send(to, self.message(Body::Decided { value }));
+            return cx.send(to, self.message(Body::Decided { value: value.into() }));
         }
         if seat.promised != Some(ballot) {
             // Wedged by the proposal; what it asks for comes when it is repeated.
@@ -358,7 +365,7 @@ impl ViewChange {
         {
             return self.on_gathered(cx);
         }
-        cx.emit(Event::Gather { cut, holders });
+        cx.emit(Event::Gather { cut: cut.into(), holders });
     }
 
     fn on_gathered(&mut self, cx: &mut Cx<'_>) {
@@ -447,7 +454,7 @@ impl ViewChange {
         seat.quorum = had_quorum;
         self.standing = Standing::Member(seat);
         self.save(cx);
-        cx.emit(Event::Installed { value, joins });
+        cx.emit(Event::Installed { value: value.into(), joins });
         self.arm_grace(cx);
         self.beat(cx);
         self.go_on_leaving(cx);
@@ -456,7 +463,7 @@ impl ViewChange {
 
     fn leave_group(&mut self, value: &Value, cx: &mut Cx<'_>) {
         let left = self.leaving;
-        self.standing = Standing::Outside(Outside::new(value.view.number));
+        self.standing = Standing::Outside(Outside::new(Some(value.clone())));
         for timer in [Timer::Patience, Timer::Repeat] {
             cx.cancel_timer(timer);
         }
@@ -478,8 +485,17 @@ impl ViewChange {
         if message.cluster != self.cluster || self.cluster == 0 {
             return self.ignored.add();
         }
+        if let Standing::Outside(outside) = &self.standing
+            && message.view < outside.since
+            && !matches!(message.body, Body::Decided { .. })
+            && let Some(value) = outside.decided.clone()
+        {
+            let body = Body::Decided { value: value.into() };
+            let message = Message { view: outside.since - 1, ..self.message(body) };
+            cx.send(from, message);
+        }
         match message.body {
-            Body::Decided { value } => return self.on_decided(from, value, cx),
+            Body::Decided { value } => return self.on_decided(from, *value, cx),
             Body::Join { name, life, next, hears } if name.id() == from => {
                 return self.on_join(Candidate { name, life, next, hears, heard: cx.now() }, cx);
             }
@@ -500,10 +516,10 @@ impl ViewChange {
             }
             Body::Prepare { ballot } => self.on_prepare(position, ballot, cx),
             Body::Promise { ballot, accepted, report } => {
-                self.on_promise(position, ballot, accepted, report, cx);
+                self.on_promise(position, ballot, accepted.map(|accepted| *accepted), *report, cx);
             }
             Body::Refuse { promised } => self.on_refused(promised, cx),
-            Body::Accept { ballot, value } => self.on_accept(position, ballot, value, cx),
+            Body::Accept { ballot, value } => self.on_accept(position, ballot, *value, cx),
             Body::Accepted { ballot } => self.on_accepted(position, ballot, cx),
             Body::Leave => self.on_peer_leaves(position, cx),
             Body::Ask | Body::Decided { .. } | Body::Join { .. } | Body::JoinRefused { .. } => {}
@@ -519,7 +535,7 @@ impl ViewChange {
             if seat.told & bit == 0 {
                 seat.told |= bit;
                 let value = seat.installed.clone();
-                let body = Body::Decided { value };
+                let body = Body::Decided { value: value.into() };
                 let message = Message { view: seat.view().number - 1, ..self.message(body) };
                 cx.send(from, message);
             }
@@ -566,12 +582,14 @@ impl Protocol for ViewChange {
             Input::Start(_) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(timer) => self.on_timer(timer, cx),
-            Input::Command(Command::Found { cluster, value }) => self.on_found(cluster, value, cx),
+            Input::Command(Command::Found { cluster, value }) => self.on_found(cluster, *value, cx),
             Input::Command(Command::Join { cluster }) => self.on_command_join(cluster),
             Input::Command(Command::Trust(peer)) => self.on_trust(peer, cx),
             Input::Command(Command::Suspect { peer, link }) => self.on_suspect(peer, link, cx),
             Input::Command(Command::Beat) => self.on_beat_due(cx),
-            Input::Command(Command::Report { order, lock }) => self.on_report(order, lock, cx),
+            Input::Command(Command::Report { order, lock }) => {
+                self.on_report(order, lock.map(|lock| *lock), cx);
+            }
             Input::Command(Command::Gathered) => self.on_gathered(cx),
             Input::Command(Command::Stray { peer, view }) => self.on_stray(peer, view, cx),
             Input::Command(Command::Ready) => self.on_ready(cx),

@@ -59,7 +59,7 @@ impl Idle {
         let received = vec![0; self.members];
         let order = Some(multicast::Report { received, clock: 0 });
         let received = vec![Received::default(); self.members];
-        let lock = Some(tokenring::Report { received, ..tokenring::Report::default() });
+        let lock = Some(tokenring::Report { received, ..tokenring::Report::default() }.into());
         Command::Report { order, lock }
     }
 }
@@ -104,7 +104,8 @@ fn group(n: usize, seed: u64) -> Group<Idle> {
     let mut group = Group::new((0..n).map(|i| (id(i), machine(i, i as u128))), seed);
     for i in 0..n {
         let value = first(n);
-        group.input(id(i), Input::Command(Command::Found { cluster: CLUSTER, value }));
+        group
+            .input(id(i), Input::Command(Command::Found { cluster: CLUSTER, value: value.into() }));
     }
     group.start();
     group
@@ -158,8 +159,8 @@ fn chain(group: &Group<Idle>) -> BTreeMap<u64, Value> {
     let mut chain = BTreeMap::new();
     for (_, event) in &group.events {
         if let Event::Installed { value, .. } = event {
-            let known = chain.entry(value.view.number).or_insert_with(|| value.clone());
-            assert_eq!(known, value, "one chain of views");
+            let known = chain.entry(value.view.number).or_insert_with(|| *value.clone());
+            assert_eq!(*known, **value, "one chain of views");
         }
     }
     chain
@@ -359,7 +360,7 @@ fn steps(bug: Option<Bug>, inputs: Vec<InputOf<Idle>>) -> Vec<Body> {
     let mut machine = machine(0, 0);
     let mut rng = Rng::seed_from_u64(0);
     let mut sent = Vec::new();
-    let found = Command::Found { cluster: CLUSTER, value: first(3) };
+    let found = Command::Found { cluster: CLUSTER, value: first(3).into() };
     for input in [Input::Command(found)].into_iter().chain(inputs) {
         let mut effects: Vec<EffectOf<Idle>> = Vec::new();
         let mut cx = Context::new(Time::ZERO, &mut rng, &mut effects).planting(bug);
@@ -404,11 +405,11 @@ fn a_smaller_ballot_is_refused_and_the_same_answered_again() {
 #[test]
 fn what_was_accepted_is_proposed_again_verbatim() {
     let value = second(1);
-    let accept = Body::Accept { ballot: ballot(1, 1), value: value.clone() };
+    let accept = Body::Accept { ballot: ballot(1, 1), value: value.clone().into() };
     let promise = Body::Promise {
         ballot: ballot(2, 0),
-        accepted: Some((ballot(1, 1), value.clone())),
-        report: Report::default(),
+        accepted: Some((ballot(1, 1), value.clone()).into()),
+        report: Report::default().into(),
     };
     let inputs = vec![
         says(1, Body::Prepare { ballot: ballot(1, 1) }),
@@ -418,7 +419,7 @@ fn what_was_accepted_is_proposed_again_verbatim() {
     ];
     let proposes = |sent: &[Body]| {
         let of = |body: &Body| match body {
-            Body::Accept { value, .. } => Some(value.clone()),
+            Body::Accept { value, .. } => Some(*value.clone()),
             _ => None,
         };
         sent.iter().find_map(of)

@@ -229,7 +229,7 @@ impl Founding {
         {
             active.installed = true;
             let value = Value::first(active.view.clone(), usize::from(active.founder));
-            cx.emit(Event::Installed { run: active.run, value });
+            cx.emit(Event::Installed { run: active.run, value: value.into() });
         }
     }
 

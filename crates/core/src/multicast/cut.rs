@@ -32,7 +32,8 @@ impl Cut {
         cx: &Context<'_, P>,
     ) -> Self {
         assert_eq!(began.begins.len(), old.len(), "it is the cut at which the view began");
-        let received = |p: usize| reports.iter().map(move |(_, report)| report.received[p]);
+        let of = |report: &Report, p: usize| report.received.get(p).copied().unwrap_or(0);
+        let received = |p: usize| reports.iter().map(move |(_, report)| of(report, p));
         let most = |p: usize| received(p).max().unwrap_or(0).max(began.begins[p]);
         let least = |p: usize| received(p).min().unwrap_or(0).max(began.begins[p]);
         let members = 0..old.len();

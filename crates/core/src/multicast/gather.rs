@@ -79,6 +79,10 @@ impl Group {
     pub(super) fn on_gather(&mut self, cut: Cut, holders: Vec<Holder>, cx: &mut Cx<'_>) {
         self.freeze(cx); // V2: its report is given, or not wanted any more.
         let n = self.members.len();
+        if cut.ends.len() != n || cut.stable.len() != n {
+            self.log.ignored.add(); // No cut of this view.
+            return;
+        }
         let holders =
             holders.into_iter().filter(|h| h.node != self.log.config.me && h.received.len() == n);
         // What was fetched for another cut is of use: a message is the same in all of them.

@@ -259,15 +259,15 @@ impl Group {
             self.log.ignored.add();
             return;
         };
-        let wedged = self.frozen.is_some();
+        let takes = cx.has(Bug::WedgedReceives) || cx.has(Bug::WedgedDelivers);
+        let frozen = self.frozen.is_some() && !takes;
         let possible = match message.body {
             Body::Fetched { sender, sequence, time, index, count, payload } => {
                 let piece = Piece { sequence, time, index, count, payload };
                 self.on_fetched(usize::from(sender), piece, cx)
             }
             // V2: whatever else still comes has come too late.
-            Body::Data { .. } | Body::Want { .. } if wedged && !cx.has(Bug::WedgedReceives) => true,
-            Body::Clock { .. } if wedged && !cx.has(Bug::WedgedDelivers) => true,
+            Body::Data { .. } | Body::Clock { .. } | Body::Want { .. } if frozen => true,
             Body::Data { sequence, time, index, count, payload } => {
                 self.on_data(from, Piece { sequence, time, index, count, payload }, cx)
             }

@@ -31,6 +31,14 @@ pub(super) struct Learning {
     since: Time,
 }
 
+/// What a teacher has said.
+#[derive(Debug)]
+pub(super) struct Lesson {
+    pub(super) asked: u64,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) position: u64,
+}
+
 impl Learning {
     /// Learns from `teachers`, up to a base if this node is a member.
     pub(super) fn new(teachers: Vec<NodeId>, base: Option<u64>, now: Time) -> Self {
@@ -94,19 +102,18 @@ impl Learning {
     pub(super) fn on_lesson(
         &mut self,
         from: NodeId,
-        deliveries: Vec<Delivery>,
-        position: u64,
+        Lesson { asked, deliveries, position }: Lesson,
         log: &mut Log,
         cx: &mut Cx<'_>,
     ) -> bool {
         if !self.teachers.contains(&from) {
-            return false;
+            return true; // It was asked before, and is not reached any more.
         }
         // Where what it keeps begins; if nothing is kept, at what it delivers next.
         let first = deliveries.first().map_or(position.saturating_add(1), |first| first.position);
         if first > log.position + 1 {
-            if self.teachers[self.turn] != from {
-                return true; // It was asked before, and that it keeps too little is counted.
+            if self.teachers[self.turn] != from || asked != log.position + 1 {
+                return true; // That it keeps too little is counted, or an earlier life has asked.
             }
             self.first = Some(self.first.map_or(first, |least| least.min(first)));
             self.turn_to_next();
@@ -195,7 +202,7 @@ impl Log {
         };
         let kept = self.history.since(first).take(PART_MESSAGES_MAX).take_while(fits);
         let deliveries = kept.cloned().collect();
-        let body = Body::Lesson { deliveries, position: self.position };
+        let body = Body::Lesson { from: first, deliveries, position: self.position };
         cx.send(from, Message { view: 0, body });
         true
     }

@@ -2,8 +2,9 @@
 //! boundaries.
 
 use super::{
-    Body, Command, Cut, Cx, Delivery, Input, InputOf, Message, Multicast, Timer, group::Group,
-    learning::Learning,
+    Body, Command, Cut, Cx, Input, InputOf, Message, Multicast, Timer,
+    group::Group,
+    learning::{Learning, Lesson},
 };
 use crate::{id::NodeId, view::View};
 use alloc::vec::Vec;
@@ -52,6 +53,8 @@ impl Multicast {
             Input::Command(Command::Leave) => {
                 log.on_leave();
                 log.give_up(cx);
+                // What this life will not take part in it need not know.
+                self.end_learning(cx);
             }
             _ => {}
         }
@@ -63,7 +66,9 @@ impl Multicast {
                 self.on_fetch(from, message.view, usize::from(sender), (first, to), cx)
             }
             Body::Learn { from: first } => self.log().on_learn(from, first, cx),
-            Body::Lesson { deliveries, position } => self.on_lesson(from, deliveries, position, cx),
+            Body::Lesson { from: asked, deliveries, position } => {
+                self.on_lesson(from, Lesson { asked, deliveries, position }, cx)
+            }
             _ => true,
         };
         if !possible {
@@ -72,7 +77,10 @@ impl Multicast {
     }
 
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
-        let Some(log) = self.log.take() else { return };
+        let Some(mut log) = self.log.take() else { return };
+        if view.len() == 1 && log.position < cut.position {
+            log.miss(cut.position + 1, cx); // There is nobody to learn it from.
+        }
         let group = Group::new(log, view, cut, cx);
         if group.standing.behind {
             let teachers = group.audience.to_vec();
@@ -132,15 +140,9 @@ impl Multicast {
         ended.is_none_or(|ended| ended.on_fetch(from, sender, range, cx))
     }
 
-    fn on_lesson(
-        &mut self,
-        from: NodeId,
-        deliveries: Vec<Delivery>,
-        position: u64,
-        cx: &mut Cx<'_>,
-    ) -> bool {
+    fn on_lesson(&mut self, from: NodeId, lesson: Lesson, cx: &mut Cx<'_>) -> bool {
         let Some(mut learning) = self.learning.take() else { return true };
-        let possible = learning.on_lesson(from, deliveries, position, self.log_mut(), cx);
+        let possible = learning.on_lesson(from, lesson, self.log_mut(), cx);
         self.go_on_learning(learning, cx);
         possible
     }

@@ -3,6 +3,7 @@ mod learning;
 mod repair;
 mod steps;
 mod views;
+mod walks;
 
 use super::*;
 use crate::{
@@ -91,7 +92,10 @@ impl Hand {
 
     /// View 1 of so many begins.
     fn found(&mut self, members: usize) -> Vec<Out> {
-        self.command(Command::Install { view: view(members), cut: Cut::founding(members) })
+        self.command(Command::Install {
+            view: view(members),
+            cut: Box::new(Cut::founding(members)),
+        })
     }
 
     fn handle(&mut self, input: InputOf<Multicast>) -> Vec<Out> {
@@ -200,4 +204,24 @@ fn gathered() -> [Out; 2] {
 
 fn timer(timer: Timer) -> Out {
     Effect::SetTimer { timer, after: REPEAT }
+}
+
+/// Says this in a view.
+fn said_in(view: u64, body: Body) -> Message {
+    Message { view, body }
+}
+
+fn one_in(view: u64, peer: usize, body: Body) -> Out {
+    Effect::Send { to: To::One(id(peer)), message: said_in(view, body) }
+}
+
+fn all_in(view: u64, peers: &[usize], body: Body) -> Out {
+    let to = To::Many(peers.iter().map(|p| id(*p)).collect());
+    Effect::Send { to, message: said_in(view, body) }
+}
+
+impl Hand {
+    fn hear_in(&mut self, view: u64, from: usize, body: Body) -> Vec<Out> {
+        self.handle(Input::Message { from: id(from), message: said_in(view, body) })
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     tokenring::{self, TokenRing},
     view::{Record, Value},
 };
-use alloc::{collections::BTreeSet, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 
 type Cx<'a> = Context<'a, Node>;
 
@@ -41,7 +41,10 @@ enum Leaving {
     Draining,
     /// The others agree on a view without it.
     Asking,
+    /// It is left, which is still to be said,
     Done,
+    /// and has been said.
+    Left,
 }
 
 impl Group {
@@ -60,7 +63,7 @@ impl Group {
     pub(super) fn has_left(&mut self) -> bool {
         let done = self.leaving == Leaving::Done;
         if done {
-            self.leaving = Leaving::No;
+            self.leaving = Leaving::Left;
         }
         done
     }
@@ -68,7 +71,7 @@ impl Group {
     // ---- Inputs ----
 
     pub(super) fn on_start(&mut self, record: Option<&Record>, cx: &mut Cx<'_>) {
-        self.founding.handle(Input::Start(record.cloned()), cx);
+        self.founding.handle(Input::Start(record.cloned().map(Box::new)), cx);
         self.tell_lock(Input::Start(None), cx);
         self.tell_order(Input::Start(None), cx);
     }
@@ -244,7 +247,7 @@ impl Group {
                 let command = multicast::Command::Gather { cut, holders };
                 self.tell_order(Input::Command(command), cx);
             }
-            change::Event::Installed { value, joins } => self.on_installed(value, joins, cx),
+            change::Event::Installed { value, joins } => self.on_installed(*value, joins, cx),
             change::Event::Out { left } => {
                 self.tell_lock(Input::Command(tokenring::Command::Out), cx);
                 self.tell_order(Input::Command(multicast::Command::Out), cx);
@@ -272,10 +275,10 @@ impl Group {
             None => Some(multicast::Report { received: vec![0; members], clock: 0 }),
         };
         let lock = match &self.lock {
-            Some(lock) => Some(lock.machine.report()),
+            Some(lock) => Some(lock.machine.report().into()),
             None => {
                 let received = vec![tokenring::Received::default(); members];
-                Some(tokenring::Report { received, ..tokenring::Report::default() })
+                Some(tokenring::Report { received, ..tokenring::Report::default() }.into())
             }
         };
         self.change.handle(Input::Command(change::Command::Report { order, lock }), cx);
@@ -284,7 +287,10 @@ impl Group {
     fn on_installed(&mut self, value: Value, joins: bool, cx: &mut Cx<'_>) {
         let Value { view, order: cut, lock: placement, loss } = value;
         if !joins && view.number > 1 {
-            self.tell_order(Input::Command(multicast::Command::Close { cut: cut.clone() }), cx);
+            self.tell_order(
+                Input::Command(multicast::Command::Close { cut: cut.clone().into() }),
+                cx,
+            );
         }
         // Reported before anything is said or done in it.
         cx.emit(Event::View { view: view.clone(), joins, loss, position: cut.position });
@@ -293,7 +299,7 @@ impl Group {
         }
         let command = tokenring::Command::Install { view: view.clone(), placement, joins };
         self.tell_lock(Input::Command(command), cx);
-        self.tell_order(Input::Command(multicast::Command::Install { view, cut }), cx);
+        self.tell_order(Input::Command(multicast::Command::Install { view, cut: cut.into() }), cx);
         if self.leaving == Leaving::Later {
             self.drain(cx);
         }

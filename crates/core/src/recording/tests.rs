@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::{
-    detector, founding, gossip,
+    change, detector, founding, gossip,
     id::{Life, Name, NodeId},
     multicast,
     node::{Command, Message, Timer},
     protocol::{Effect, Input, To},
     tokenring::{self, LockName},
-    view::{Member, Record, View},
+    view::{self, Ballot, Member, Record, View},
 };
-use alloc::{string::ToString, vec};
+use alloc::{boxed::Box, string::ToString, vec};
 use bytes::Bytes;
 use core::time::Duration;
 use proptest::prelude::*;
@@ -40,7 +40,8 @@ fn view() -> impl Strategy<Value = View> {
                 Member { id: name.id(), name, life, incarnation }
             };
             let members = members.into_iter().map(member).collect();
-            View { number, members, ring, mode: tokenring::Mode::Circulate }
+            let lease = Duration::from_secs(number % 9);
+            View { number, members, ring, mode: tokenring::Mode::Circulate, lease }
         },
     )
 }
@@ -63,7 +64,8 @@ fn message() -> impl Strategy<Value = Message> {
     });
     let pass = (any::<u64>(), prop::collection::vec(any::<u64>(), 0..5)).prop_map(|(n, counts)| {
         let (wanted, served) = (counts.clone(), counts);
-        let token = tokenring::Token { sequence: n, hops: n / 2, wanted, served };
+        let token =
+            tokenring::Token { sequence: n, hops: n / 2, wanted, served, fresh: n % 2 == 0 };
         let lock = LockName::new("a lock, with a comma").unwrap();
         let body = tokenring::Body::Pass { number: n, lock, token };
         Message::Lock(tokenring::Message { view: 1, body })
@@ -85,8 +87,16 @@ fn input() -> impl Strategy<Value = InputOf<Node>> {
         Input::Command(Command::Order(multicast::Command::Send { ticket, payload }))
     });
     prop_oneof![
-        prop::option::of((any::<u64>(), view()))
-            .prop_map(|record| Input::Start(record.map(|(run, view)| Record { run, view }))),
+        prop::option::of((any::<u64>(), view())).prop_map(|record| {
+            let installed = |view| view::Value::first(view, 0);
+            let record = record.map(|(cluster, view)| Record {
+                cluster,
+                promised: Some(Ballot { round: 3, by: 1 }),
+                accepted: Some((Ballot::default(), installed(view.clone()))),
+                installed: installed(view),
+            });
+            Input::Start(record.map(Box::new))
+        }),
         (id(), message()).prop_map(|(from, message)| Input::Message { from, message }),
         Just(Input::Timer(Timer::Detector(detector::Timer::Tick))),
         send,
@@ -125,6 +135,15 @@ fn some_header() -> Header {
                 next: Some(name(2)),
                 trigger: founding::Trigger::FirstOfList,
                 mode: tokenring::Mode::Rest,
+                lease: limits,
+            },
+            change: change::Config {
+                name: name(1),
+                life: Life(7),
+                next: None,
+                grace: limits,
+                patience: limits,
+                repeat: limits,
             },
             lock: Some(tokenring::Config {
                 me,

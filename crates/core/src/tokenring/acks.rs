@@ -70,6 +70,9 @@ impl TokenRing {
     pub(super) fn on_acknowledge(&mut self, cx: &mut Context<'_, Self>) {
         self.acknowledging = false;
         let Some(ring) = &mut self.ring else { return };
+        if ring.is_wedged() && !cx.has(Bug::AcceptsWedged) {
+            return;
+        }
         for position in 0..ring.links.len() {
             if let Some(received) = ring.links[position].pay_ack() {
                 ring.send(position, Body::PassAck(received), cx);

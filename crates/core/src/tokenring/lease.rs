@@ -142,10 +142,14 @@ impl TokenRing {
         }
         if ring.echoes(cx) {
             let heard = &mut ring.lease.heard[from];
+            let is_new = *heard == 0;
             *heard = stamp.max(*heard);
             if answer {
                 // Who had not installed the view has missed what was said at the installation.
                 ring.send_stamp(from, ring.lease.is_deaf(from), cx);
+            }
+            if is_new {
+                self.say_again(from, cx);
             }
         }
         if !had && self.has_lease(now) {

@@ -27,9 +27,6 @@ const SEQUENCE_BITS: u32 = 40;
 /// The last view whose fences stay below 2^63 (H10).
 const VIEWS_MAX: u64 = 1 << 23;
 
-/// How long a member is unreachable before the lock says that it waits for it.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// One member's part in the mutual exclusion.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenRing {
@@ -43,7 +40,7 @@ pub struct TokenRing {
     /// Fresh tokens are not granted here before this instant (§4, rule 4).
     pub(super) embargo: Time,
     /// Local waiters of all locks.
-    waiters: usize,
+    pub(super) waiters: usize,
     /// Numbers requests: one counter for all locks (H13).
     pub(super) requests: u64,
     /// Locks with something to repeat: an unrecorded request, a try.
@@ -51,7 +48,7 @@ pub struct TokenRing {
     /// Locks whose token is here for somebody who cannot be reached, or may not be granted yet.
     pub(super) blocked: BTreeSet<LockName>,
     /// Whether the timer runs.
-    repeating: bool,
+    pub(super) repeating: bool,
     /// When it fires, if it runs.
     pub(super) lease_timer: Option<Time>,
     /// When it fires, if it runs.
@@ -296,7 +293,7 @@ impl TokenRing {
 
     /// Who has tokens that it cannot grant, because it does not hear a quorum, passes them to who
     /// wants them and may. Not at once, for that one may be no better off, and pass them back.
-    fn hand_on(&mut self, cx: &mut Context<'_, Self>) {
+    pub(super) fn hand_on(&mut self, cx: &mut Context<'_, Self>) {
         if self.has_lease(cx.now()) {
             return;
         }
@@ -436,123 +433,6 @@ impl TokenRing {
         self.serve(&name, cx);
     }
 
-    // ---- Time and links ----
-
-    pub(super) fn repeat_later(&mut self, cx: &mut Context<'_, Self>) {
-        if !self.repeating {
-            self.repeating = true;
-            cx.set_timer(Timer::Repeat, self.config.repeat);
-        }
-    }
-
-    fn on_repeat(&mut self, cx: &mut Context<'_, Self>) {
-        self.repeating = false;
-        if self.ring.as_ref().is_none_or(Ring::is_wedged) {
-            return;
-        }
-        for name in self.open.clone() {
-            self.repeat_lock(&name, cx);
-        }
-        let after = self.config.repeat;
-        if let Some(ring) = &mut self.ring {
-            for position in ring.order.clone() {
-                ring.repeat_passes(position, after, cx);
-            }
-        }
-        self.hand_on(cx);
-        self.notice_waiting(cx);
-        let unacknowledged = self.ring.as_ref().is_some_and(|ring| ring.unacknowledged() > 0);
-        if unacknowledged || !self.open.is_empty() || self.waiters > 0 {
-            self.repeat_later(cx);
-        }
-    }
-
-    fn repeat_lock(&mut self, name: &LockName, cx: &mut Context<'_, Self>) {
-        let (now, after) = (cx.now(), self.config.repeat);
-        let lock = self.locks.get_mut(name).expect("open locks are known");
-        let late: Vec<Ticket> =
-            lock.tries.iter().filter(|t| t.deadline <= now).map(|t| t.ticket).collect();
-        lock.tries.retain(|attempt| attempt.deadline > now);
-        for ticket in late {
-            let reason = Refusal::NotAvailable;
-            cx.emit(Event::Refused { lock: name.clone(), ticket, reason });
-        }
-        let unrecorded = lock.request.is_some_and(|request| !request.recorded);
-        let overdue = lock.request.is_some_and(|r| !r.recorded && r.sent + after <= now);
-        if overdue {
-            self.send_request(name, cx);
-        } else if !unrecorded && lock.tries.is_empty() {
-            self.open.remove(name);
-        }
-    }
-
-    fn on_link_up(&mut self, peer: NodeId, cx: &mut Context<'_, Self>) {
-        self.up.insert(peer);
-        let Some(ring) = &mut self.ring else { return };
-        let Some(position) = ring.view.position(peer).filter(|p| *p != ring.me) else { return };
-        ring.links[position].up = true;
-        if ring.is_wedged() {
-            return;
-        }
-        ring.greet(position, cx);
-        ring.repeat_passes(position, Duration::ZERO, cx);
-        self.repeat_later(cx);
-        self.serve_blocked(cx);
-        for name in self.open.clone() {
-            self.send_request(&name, cx);
-        }
-        self.notice_waiting(cx);
-    }
-
-    fn on_link_down(&mut self, peer: NodeId, cx: &mut Context<'_, Self>) {
-        self.up.remove(&peer);
-        let Some(ring) = &mut self.ring else { return };
-        let Some(position) = ring.view.position(peer).filter(|p| *p != ring.me) else { return };
-        let me = ring.me;
-        ring.links[position].up = false;
-        ring.links[position].down_since = cx.now();
-        if cx.has(Bug::TakesPassBack) {
-            for (name, token) in ring.links[position].take_back() {
-                let turn = self.turn(&name);
-                self.lock_mut(&name).take_in(token, me, turn);
-                self.serve(&name, cx);
-            }
-        }
-        self.notice_waiting(cx);
-    }
-
-    /// Finds out whether the lock waits for an unreachable member, and says so once.
-    fn notice_waiting(&mut self, cx: &mut Context<'_, Self>) {
-        let Some(ring) = self.ring.as_ref().filter(|ring| !ring.is_wedged()) else { return };
-        let gone = |p: &&usize| !ring.links[**p].up;
-        let long = |p: &&usize| ring.links[**p].down_since + PATIENCE <= cx.now();
-        let sent_to = |p: &&usize| ring.links[**p].unacknowledged() > 0;
-        let token_for =
-            |p: &&usize| self.blocked.iter().any(|name| self.is_blocked_for(ring, name, **p));
-        let waits = |lock: &Lock| lock.token.is_none() && !lock.waiters.is_empty();
-        let mut absent = ring.order.iter().filter(gone);
-        let certain = absent.clone().find(|p| sent_to(p) || token_for(p));
-        let waiting_for = certain.or_else(|| {
-            // The token may be with who is gone: nobody else could tell.
-            absent.find(|p| long(p) && self.waiters > 0 && self.locks.values().any(waits))
-        });
-        let waiting_for = waiting_for.map(|p| ring.view.members[*p].id);
-        if waiting_for != self.waiting_for {
-            self.waiting_for = waiting_for;
-            if let Some(member) = waiting_for {
-                cx.emit(Event::WaitingFor(member));
-            }
-        }
-    }
-
-    fn is_blocked_for(&self, ring: &Ring, name: &LockName, member: usize) -> bool {
-        let token = self.locks.get(name).and_then(|lock| lock.token.as_ref());
-        let next = ring.order.first();
-        token.is_some_and(|token| {
-            token.is_wanted_by(member) || (self.circulates(name) && next == Some(&member))
-        })
-    }
-
     // ---- Small things ----
 
     pub(super) fn ignore(&mut self) {
@@ -621,7 +501,7 @@ impl Ring {
     }
 
     /// How many passes are not acknowledged.
-    fn unacknowledged(&self) -> usize {
+    pub(super) fn unacknowledged(&self) -> usize {
         self.links.iter().map(Link::unacknowledged).sum()
     }
 
@@ -644,7 +524,12 @@ impl Ring {
         self.order.iter().any(|p| circulates || token.is_wanted_by(*p))
     }
 
-    fn repeat_passes(&mut self, to: usize, after: Duration, cx: &mut Context<'_, TokenRing>) {
+    pub(super) fn repeat_passes(
+        &mut self,
+        to: usize,
+        after: Duration,
+        cx: &mut Context<'_, TokenRing>,
+    ) {
         if cx.has(Bug::PassSentOnce) {
             return;
         }

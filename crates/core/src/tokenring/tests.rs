@@ -32,7 +32,7 @@ fn view(n: usize, mode: Mode) -> View {
         members: (0..n).map(member).collect(),
         ring: (0..n as u16).collect(),
         mode,
-        lease: Duration::from_secs(3_600),
+        lease: Duration::from_hours(1),
     }
 }
 

@@ -100,13 +100,20 @@ impl Driver {
             }
             Order::Sent { ticket, position } => self.replies.sent(ticket, position),
             Order::Refused { ticket, reason } => {
-                self.replies.send_refused(ticket, reason, &self.shared.limits);
+                self.refuse_send(ticket, reason);
             }
             Order::Missed { from, to } if self.reading => {
                 self.delivered.push_back((Delivered::Missed { from, to }, 0));
             }
             // A later reader sees it by the positions; the rest is between the protocols.
             _ => {}
+        }
+    }
+
+    /// This message is not sent, or nobody knows.
+    pub(super) fn refuse_send(&mut self, ticket: u64, reason: multicast::Refusal) {
+        if let Some(error) = self.replies.send_refused(ticket, reason, &self.shared.limits) {
+            self.tell(&Event::NotSent(error));
         }
     }
 

@@ -100,10 +100,17 @@ impl Replies {
         }
     }
 
-    pub(crate) fn send_refused(&mut self, ticket: u64, why: multicast::Refusal, limits: &Limits) {
-        if let Some(reply) = self.sends.remove(&ticket) {
-            let _ = reply.send(Err(SendError::from_refusal(why, limits)));
-        }
+    /// What nobody waits for is returned.
+    pub(crate) fn send_refused(
+        &mut self,
+        ticket: u64,
+        why: multicast::Refusal,
+        limits: &Limits,
+    ) -> Option<SendError> {
+        let error = SendError::from_refusal(why, limits);
+        let Some(reply) = self.sends.remove(&ticket) else { return Some(error) };
+        let _ = reply.send(Err(error));
+        None
     }
 
     pub(crate) fn published(&mut self, ticket: u64, sequence: u64) {

@@ -453,6 +453,9 @@ pub struct Lesson {
     /// The last position that the sender has delivered.
     #[prost(uint64, tag = "2")]
     pub position: u64,
+    /// The position that was asked for.
+    #[prost(uint64, tag = "3")]
+    pub from: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Delivery {

@@ -362,7 +362,7 @@ fn to_order(message: v1::Order, packing: &mut Packing) -> Known<multicast::Messa
                 pair[0].position.checked_add(1) == Some(pair[1].position)
             };
             check(deliveries.windows(2).all(follows), "lesson")?;
-            Core::Lesson { deliveries, position: lesson.position }
+            Core::Lesson { from: lesson.from, deliveries, position: lesson.position }
         }
     };
     Ok(Some(multicast::Message { view: message.view, body }))

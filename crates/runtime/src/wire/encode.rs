@@ -209,7 +209,8 @@ fn from_order(message: &multicast::Message) -> v1::Order {
             Body::Fetched(v1::Fetched { sender: u32::from(*sender), data })
         }
         Core::Learn { from } => Body::Learn(*from),
-        Core::Lesson { deliveries, position } => Body::Lesson(v1::Lesson {
+        Core::Lesson { from, deliveries, position } => Body::Lesson(v1::Lesson {
+            from: *from,
             deliveries: deliveries.iter().map(from_delivery).collect(),
             position: *position,
         }),

@@ -192,7 +192,7 @@ fn impossible_fields_are_errors() {
     };
     let lesson = |positions: &[u64]| {
         let delivery = |position: &u64| v1::Delivery { position: *position, ..Default::default() };
-        v1::Lesson { deliveries: positions.iter().map(delivery).collect(), position: 9 }
+        v1::Lesson { deliveries: positions.iter().map(delivery).collect(), ..Default::default() }
     };
     let record = |name: &str| v1::Rumor {
         origin: origin("p1"),
@@ -290,7 +290,11 @@ fn long_lesson() -> (Message, Bytes) {
         sequence: position,
         payload: vec![position as u8; 1 << 20].into(),
     };
-    let body = multicast::Body::Lesson { deliveries: (1..=5).map(delivery).collect(), position: 9 };
+    let body = multicast::Body::Lesson {
+        from: 1,
+        deliveries: (1..=5).map(delivery).collect(),
+        position: 9,
+    };
     let message = Message::Order(multicast::Message { view: 0, body });
     let whole = encode(&message);
     assert!(whole.len() > MESSAGE_BYTES_MAX);
@@ -527,25 +531,27 @@ fn order() -> impl Strategy<Value = multicast::Body> {
             received
         }),
         any::<(u64, u64)>().prop_map(|(from, to)| Body::Want { from, to }),
-        (position(), any::<(u64, u64)>())
-            .prop_map(|(sender, (from, to))| Body::Fetch { sender, from, to }),
+        (position(), any::<(u64, u64)>()).prop_map(|(sender, (from, to))| Body::Fetch {
+            sender,
+            from,
+            to
+        }),
         (position(), any::<(u64, u64)>(), piece(), payload()).prop_map(
             |(sender, (sequence, time), (index, count), payload)| {
                 Body::Fetched { sender, sequence, time, index, count, payload }
             }
         ),
         any::<u64>().prop_map(|from| Body::Learn { from }),
-        (0..u64::MAX - 20, vec((any::<[u64; 4]>(), payload()), 0..9), any::<u64>()).prop_map(
-            |(first, deliveries, position)| {
+        (0..u64::MAX - 20, vec((any::<[u64; 4]>(), payload()), 0..9), any::<(u64, u64)>())
+            .prop_map(|(first, deliveries, (from, position))| {
                 let delivery = |(position, (numbers, payload)): (u64, ([u64; 4], Bytes))| {
                     let [time, sender, incarnation, sequence] = numbers;
                     let sender = NodeId::from_raw(sender);
                     multicast::Delivery { position, time, sender, incarnation, sequence, payload }
                 };
                 let deliveries = (first..).zip(deliveries).map(delivery).collect();
-                Body::Lesson { deliveries, position }
-            }
-        ),
+                Body::Lesson { from, deliveries, position }
+            }),
     ]
 }
 

@@ -81,7 +81,7 @@ mod tests {
         for &(position, sender, sequence, content) in deliveries {
             let sender = Name::new(&names[sender]).unwrap().id();
             let payload = payloads.of_sender(content);
-            order.add(&Delivery { position, time: 0, sender, sequence, payload });
+            order.add(&Delivery { position, time: 0, sender, incarnation: 1, sequence, payload });
         }
         (order.bad, order.hash)
     }

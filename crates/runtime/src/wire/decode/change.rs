@@ -27,23 +27,23 @@ pub(super) fn to_change(message: v1::Change) -> Known<Message> {
                 None => None,
                 Some(proposal) => match to_proposal(proposal)? {
                     None => return Ok(None),
-                    accepted => accepted,
+                    accepted => accepted.map(Box::new),
                 },
             };
             Core::Promise {
                 ballot: to_ballot(required(promise.ballot, "ballot")?)?,
                 accepted,
-                report: to_report(required(promise.report, "report")?)?,
+                report: Box::new(to_report(required(promise.report, "report")?)?),
             }
         }
         Body::Refuse(ballot) => Core::Refuse { promised: to_ballot(ballot)? },
         Body::Accept(proposal) => match to_proposal(proposal)? {
-            Some((ballot, value)) => Core::Accept { ballot, value },
+            Some((ballot, value)) => Core::Accept { ballot, value: Box::new(value) },
             None => return Ok(None),
         },
         Body::Accepted(ballot) => Core::Accepted { ballot: to_ballot(ballot)? },
         Body::Decided(value) => match to_value(value)? {
-            Some(value) => Core::Decided { value },
+            Some(value) => Core::Decided { value: Box::new(value) },
             None => return Ok(None),
         },
         Body::Ask(_) => Core::Ask,

@@ -19,7 +19,7 @@ pub(super) fn from_change(message: &Message) -> v1::Change {
         Core::Prepare { ballot } => Body::Prepare(from_ballot(*ballot)),
         Core::Promise { ballot, accepted, report } => Body::Promise(v1::Promise {
             ballot: Some(from_ballot(*ballot)),
-            accepted: accepted.as_ref().map(|(ballot, value)| from_proposal(*ballot, value)),
+            accepted: accepted.as_deref().map(|(ballot, value)| from_proposal(*ballot, value)),
             report: Some(from_report(report)),
         }),
         Core::Refuse { promised } => Body::Refuse(from_ballot(*promised)),

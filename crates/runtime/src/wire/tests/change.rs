@@ -13,12 +13,17 @@ pub(super) fn change() -> impl Strategy<Value = Message> {
         (any::<u64>(), vec(life(), 0..9), option::of(ballot()))
             .prop_map(|(hears, joiners, wedged)| Body::Beat { hears, joiners, wedged }),
         ballot().prop_map(|ballot| Body::Prepare { ballot }),
-        (ballot(), option::of((ballot(), value())), report())
-            .prop_map(|(ballot, accepted, report)| Body::Promise { ballot, accepted, report }),
+        (ballot(), option::of((ballot(), value())), report()).prop_map(
+            |(ballot, accepted, report)| {
+                let (accepted, report) = (accepted.map(Box::new), Box::new(report));
+                Body::Promise { ballot, accepted, report }
+            }
+        ),
         ballot().prop_map(|promised| Body::Refuse { promised }),
-        (ballot(), value()).prop_map(|(ballot, value)| Body::Accept { ballot, value }),
+        (ballot(), value().prop_map(Box::new))
+            .prop_map(|(ballot, value)| Body::Accept { ballot, value }),
         ballot().prop_map(|ballot| Body::Accepted { ballot }),
-        value().prop_map(|value| Body::Decided { value }),
+        value().prop_map(|value| Body::Decided { value: Box::new(value) }),
         Just(Body::Ask),
         (name(), life(), option::of(name()), vec(any::<u64>(), 0..9)).prop_map(
             |(name, life, next, hears)| {
@@ -30,8 +35,11 @@ pub(super) fn change() -> impl Strategy<Value = Message> {
             .prop_map(|reason| Body::JoinRefused { reason }),
         Just(Body::Leave),
     ];
-    (any::<u64>(), any::<u64>(), body)
-        .prop_map(|(cluster, view, body)| Message { cluster, view, body })
+    (any::<u64>(), any::<u64>(), body).prop_map(|(cluster, view, body)| Message {
+        cluster,
+        view,
+        body,
+    })
 }
 
 fn ballot() -> impl Strategy<Value = Ballot> {
@@ -41,8 +49,12 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 fn value() -> impl Strategy<Value = Value> {
     (view(), any::<bool>()).prop_flat_map(|(view, loss)| {
         let (order, lock) = (cut(view.len()), placement(view.len() as u16));
-        (Just(view), order, lock, Just(loss))
-            .prop_map(|(view, order, lock, loss)| Value { view, order, lock, loss })
+        (Just(view), order, lock, Just(loss)).prop_map(|(view, order, lock, loss)| Value {
+            view,
+            order,
+            lock,
+            loss,
+        })
     })
 }
 
@@ -71,11 +83,13 @@ fn cut(members: usize) -> impl Strategy<Value = Cut> {
 fn placement(members: u16) -> impl Strategy<Value = Placement> {
     let token = (lock_name(), 0..members, any::<u64>(), any::<bool>())
         .prop_map(|(lock, at, hops, fresh)| Placed { lock, at, hops, fresh });
-    (vec(token, 0..9), any::<bool>(), any::<bool>()).prop_map(|(mut tokens, lost, unknown_fresh)| {
-        tokens.sort_by(|one, other| one.lock.cmp(&other.lock));
-        tokens.dedup_by(|one, other| one.lock == other.lock);
-        Placement { tokens, lost, unknown_fresh }
-    })
+    (vec(token, 0..9), any::<bool>(), any::<bool>()).prop_map(
+        |(mut tokens, lost, unknown_fresh)| {
+            tokens.sort_by(|one, other| one.lock.cmp(&other.lock));
+            tokens.dedup_by(|one, other| one.lock == other.lock);
+            Placement { tokens, lost, unknown_fresh }
+        },
+    )
 }
 
 fn report() -> impl Strategy<Value = Report> {
@@ -87,12 +101,14 @@ fn report() -> impl Strategy<Value = Report> {
 
 fn lock_report() -> impl Strategy<Value = tokenring::Report> {
     let known = || {
-        (lock_name(), any::<(u64, u64)>(), any::<bool>()).prop_map(
-            |(lock, (sequence, hops), fresh)| Known { lock, sequence, hops, fresh },
-        )
+        (lock_name(), any::<(u64, u64)>(), any::<bool>())
+            .prop_map(|(lock, (sequence, hops), fresh)| Known { lock, sequence, hops, fresh })
     };
-    let sent = (position(), any::<u64>(), known())
-        .prop_map(|(to, number, token)| Sent { to, number, token });
+    let sent = (position(), any::<u64>(), known()).prop_map(|(to, number, token)| Sent {
+        to,
+        number,
+        token,
+    });
     let names = || vec(lock_name(), 0..9);
     (vec(known(), 0..9), vec(sent, 0..9), vec(received(), 0..9), names(), names()).prop_map(
         |(held, sent, received, home, guards)| tokenring::Report {
@@ -127,8 +143,7 @@ fn impossible_fields_are_errors() {
     assert_eq!(change(Body::JoinRefused(9)), Ok(None));
     let report = |lock| {
         let report = v1::Report { lock: Some(lock), ..v1::Report::default() };
-        let promise =
-            v1::Promise { ballot: Some(ballot(1)), accepted: None, report: Some(report) };
+        let promise = v1::Promise { ballot: Some(ballot(1)), accepted: None, report: Some(report) };
         Body::Promise(promise)
     };
     let token = |lock: &str, at| v1::PlacedToken { lock: lock.into(), at, ..<_>::default() };
@@ -142,7 +157,10 @@ fn impossible_fields_are_errors() {
     for (body, field) in [
         (Body::Prepare(ballot(64)), "position"),
         (Body::Beat(v1::Beat { joiners: vec![Bytes::new()], ..<_>::default() }), "life"),
-        (Body::Beat(v1::Beat { joiners: vec![join.life.clone(); 65], ..<_>::default() }), "list of lives"),
+        (
+            Body::Beat(v1::Beat { joiners: vec![join.life.clone(); 65], ..<_>::default() }),
+            "list of lives",
+        ),
         (Body::Accept(v1::Proposal::default()), "ballot"),
         (Body::Accept(v1::Proposal { ballot: Some(ballot(1)), value: None }), "value"),
         (Body::Promise(v1::Promise { ballot: Some(ballot(1)), ..<_>::default() }), "report"),
