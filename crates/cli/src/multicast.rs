@@ -14,8 +14,8 @@ use crate::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError, Trigger,
-    View, core::founding,
+    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError,
+    Trigger, View, core::founding,
 };
 use std::{ops::ControlFlow, time::Duration};
 use tokio::time::{sleep, timeout};

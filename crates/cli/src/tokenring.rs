@@ -13,8 +13,8 @@ use crate::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Builder, Event, Events, Group, Guard, Installed, LockError, LockName, Loss, Mode, Name, Node, Trigger,
-    View,
+    Builder, Event, Events, Group, Guard, Installed, LockError, LockName, Loss, Mode, Name, Node,
+    Trigger, View,
     core::{founding, tokenring},
 };
 use std::{

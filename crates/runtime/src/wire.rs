@@ -11,7 +11,9 @@ mod quick;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use decode::{Decoded, Packing, decode, decode_hello, decode_welcome, decode_whole, to_record};
+pub(crate) use decode::{
+    Decoded, Packing, decode, decode_hello, decode_welcome, decode_whole, to_record,
+};
 pub(crate) use encode::{encode, encode_hello, encode_welcome, from_record};
 pub(crate) use parts::{Part, Parts, cut};
 
