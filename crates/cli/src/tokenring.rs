@@ -382,16 +382,12 @@ impl Ring {
     }
 
     async fn on_founding(&mut self, event: founding::Event) {
-        match event {
-            founding::Event::WaitingFor(names) => {
-                let ids: Vec<_> = names.iter().map(Name::id).collect();
-                if ids != self.shown_waiting {
-                    self.stage.output.report(self.book.waiting(&ids)).await;
-                    self.shown_waiting = ids;
-                }
-            }
-            // The answer to a start of our own; the rest is for the other protocols.
-            _ => {}
+        // The answer to a start of our own comes to who asked.
+        let founding::Event::WaitingFor(names) = event else { return };
+        let ids: Vec<_> = names.iter().map(Name::id).collect();
+        if ids != self.shown_waiting {
+            self.stage.output.report(self.book.waiting(&ids)).await;
+            self.shown_waiting = ids;
         }
     }
 

@@ -51,8 +51,8 @@ const BEHIND_MAX: Duration = Duration::from_millis(1);
 
 impl Dial {
     pub(crate) fn new(clock: Clock) -> Self {
-        let epoch = Instant::now() - clock.now().since(Time::ZERO);
-        Self { clock, epoch }
+        // As if the clock had been made now; when it is asked, it is put right.
+        Self { clock, epoch: Instant::now() }
     }
 
     /// When the clock will say `time`, if the machine does not sleep before.

@@ -3,9 +3,11 @@
 //! A process embeds a [`Node`]: it listens on one port, keeps a link to each of its peers, and
 //! takes part in up to three protocols.
 //!
-//! * [`Node::lock`]: mutual exclusion by a token on a ring; every grant carries a fencing token.
+//! * [`Node::lock`]: mutual exclusion by a token on a ring; every grant carries a fencing token, and
+//!   a [`Guard`] knows when it is lost.
 //! * [`Node::publish`] and [`Node::subscribe`]: rumors that reach every connected node once.
-//! * [`Node::multicast`] and [`Node::deliveries`]: one order of messages, the same everywhere.
+//! * [`Node::multicast`] and [`Node::deliveries`]: one order of messages, the same everywhere, with
+//!   the views in it: the group goes on without a member that dies, and takes it back in.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -25,6 +25,7 @@ use std::time::Duration;
 /// The code that is generated from `proto/roundelay.proto`.
 #[allow(
     clippy::pedantic,
+    clippy::large_enum_variant,
     clippy::allow_attributes_without_reason,
     missing_docs,
     unreachable_pub,

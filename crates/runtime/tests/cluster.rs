@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use roundelay::{
-    Event, Gossip, Group, Limits, LockError, LockName, Node, PeerState, PublishError, SendError,
-    Trigger, core::founding,
+    Delivered, Event, Gossip, Group, Limits, LockError, LockName, Loss, Node, PeerState,
+    PublishError, SendError, Trigger, core::founding,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::timeout};
@@ -63,13 +63,17 @@ async fn two_nodes_link_both_ways_and_part_in_order() {
 
 /// A group of three with all protocols, started by the first, each linked to the others.
 async fn group_of_three(limits: Limits) -> [Node; 3] {
+    group_with_lease(limits, Duration::from_secs(5)).await
+}
+
+async fn group_with_lease(limits: Limits, lease: Duration) -> [Node; 3] {
     let ports: [u16; 3] = ports();
     let names = ["p1", "p2", "p3"];
     let mut nodes = Vec::new();
     for (name, port) in names.iter().zip(ports) {
         let mut builder = Node::builder(*name)
             .listen(format!("127.0.0.1:{port}"))
-            .group(Group::of(names))
+            .group(Group::of(names).lease(lease))
             .gossip(Gossip::all_links())
             .limits(limits.clone());
         for (peer, port) in names.iter().zip(ports) {
@@ -141,6 +145,58 @@ async fn a_wait_that_is_given_up_does_not_keep_the_lock() {
     let guard = soon("the lock again", nodes[2].lock(lock.clone())).await.unwrap();
     drop(guard);
     all_leave(nodes).await;
+}
+
+#[tokio::test]
+async fn a_guard_is_lost_with_the_majority_and_stays_lost() {
+    let [p1, p2, p3] = group_with_lease(Limits::default(), Duration::from_secs(1)).await;
+    let guard = soon("the lock", p1.lock(LockName::default_lock())).await.unwrap();
+    assert!(guard.is_valid());
+    // Longer than the lease, which is renewed.
+    assert!(timeout(Duration::from_millis(1500), guard.lost()).await.is_err());
+    assert!(guard.is_valid());
+    // Both stop without leaving.
+    drop((p2, p3));
+    assert_eq!(soon("the loss", guard.lost()).await, Loss::LeaseEnded);
+    assert!(!guard.is_valid());
+    drop(guard);
+    all_leave([p1]).await;
+}
+
+#[tokio::test]
+async fn the_others_go_on_without_a_member_and_views_stand_in_the_order() {
+    let [p1, p2, p3] = group_of_three(Limits::default()).await;
+    let mut deliveries = p1.deliveries();
+    p3.multicast().send("before").await.unwrap();
+    drop(p3);
+    let view = async {
+        while p1.view().is_none_or(|view| view.number == 1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("the next view", view).await;
+    let position = soon("a place", p2.multicast().send("after")).await.unwrap();
+    let mut story = Vec::new();
+    while story.len() < 4 {
+        story.push(match soon("what is next", deliveries.next()).await.unwrap() {
+            Delivered::Message(delivery) => String::from_utf8(delivery.payload.to_vec()).unwrap(),
+            Delivered::View(installed) => {
+                let names = installed.view.members.iter().map(|member| member.name.to_string());
+                names.collect::<Vec<_>>().join(" ")
+            }
+            Delivered::Missed { from, to } => format!("{from} to {to} are missing"),
+        });
+    }
+    assert_eq!(story, ["p1 p2 p3", "before", "p1 p2", "after"]);
+    assert_eq!(position, 2);
+    // Who reads later gets the last view in its place, once.
+    let mut late = p2.deliveries();
+    let mut kinds = Vec::new();
+    for _ in 0..3 {
+        kinds.push(soon("what is next", late.next()).await.unwrap().message().is_some());
+    }
+    assert_eq!(kinds, [true, false, true]);
+    all_leave([p1, p2]).await;
 }
 
 #[tokio::test]

@@ -212,8 +212,13 @@ impl Links {
             let _ = end.send(line.clone());
             return Some(line);
         }
-        let (link, cut, parts) = (inbound.link(), inbound.cutter(), Parts::default());
-        let called = Called { link, life: hello.life, cut, end, parts };
+        let called = Called {
+            link: inbound.link(),
+            life: hello.life,
+            cut: inbound.cutter(),
+            end,
+            parts: Parts::default(),
+        };
         let line =
             peer.called.replace(called).and_then(|old| old.give_way(&hello.name, hello.life));
         self.inbound.push(inbound);
