@@ -137,6 +137,7 @@ Examples:
   roundelay tokenring --name p1 --next p2
   printf 'start\\nlock\\nunlock\\n' | roundelay tokenring --name p1 --next p2 --output json
   roundelay tokenring --name p1 --next p2 --record p1.rec
+  roundelay tokenring --name p1 --next p2 --data-dir p1.data
   roundelay tokenring --name p1 --next p2 --lease 1s
 
 The ring closes around a peer that dies or leaves. If it had the lock, the next one gets it when
@@ -167,6 +168,10 @@ pub(crate) struct Tokenring {
     /// How long the lock stays with a peer that is not heard; the starter's is the whole ring's
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lease)]
     pub(crate) lease: Duration,
+
+    /// Keep the view over a restart, in this directory, which is this peer's alone (made if missing)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) shared: Shared,
@@ -229,6 +234,7 @@ Examples:
   roundelay multicast p1 --no-generate
   roundelay multicast p2 --generate 10 --output json
   roundelay multicast p2 --generate 10 --record p2.rec
+  roundelay multicast p2 --generate 10 --data-dir p2.data
 
 peers.json is [{\"name\": \"p1\", \"host\": \"127.0.0.1\", \"port\": 7001}, …] or
 {\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached. The
@@ -254,6 +260,10 @@ pub(crate) struct Multicast {
     /// there; that of the first peer counts
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lease)]
     pub(crate) lease: Duration,
+
+    /// Keep the view over a restart, in this directory, which is this peer's alone (made if missing)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) shared: Shared,

@@ -8,14 +8,14 @@ use crate::{
     outbox::Outbox,
     output::{Clock, MemberClock, Message, Output, Queued, Report},
     program::{
-        JOIN, LOOK, PeerBook, Stage, join_refused_text, maybe, member_names, outside_text,
+        JOIN, LOOK, PeerBook, Stage, join_refused_text, keep, maybe, member_names, outside_text,
         quorum_report,
     },
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError, Trigger,
-    View, core::founding,
+    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError,
+    Trigger, View, core::founding,
 };
 use std::{ops::ControlFlow, time::Duration};
 use tokio::time::{sleep, timeout};
@@ -51,8 +51,8 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
     let own = peers.named(&name)?;
     let members = peers.list().iter().map(|peer| peer.name.as_str());
     let group = Group::of(members).trigger(Trigger::FirstOfList).lease(args.lease).lock(false);
-    let (node, events) =
-        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let configure = |builder: Builder| keep(builder.group(group), args.data_dir);
+    let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
     let deliveries = node.deliveries();
     let outgoing = node.clone();
     let outbox = Outbox::new(rate, move |text| {

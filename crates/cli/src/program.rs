@@ -9,8 +9,14 @@ use crate::{
     output::{Output, PeerLine, PeerState, QuorumState, Report},
     shutdown::Shutdown,
 };
-use roundelay::{Builder, Events, JoinRefusal, Node, NodeId, StartError, View};
-use std::{collections::BTreeMap, io, net::IpAddr, path::Path, time::Duration};
+use roundelay::{Builder, Events, JoinRefusal, Node, NodeId, StartError, StorageError, View};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::{
     net::lookup_host,
     time::{sleep, timeout},
@@ -122,10 +128,21 @@ impl Stage {
         if left.is_err() {
             tracing::warn!("left without waiting for the others any longer");
         }
+        if let Some(failure) = node.failure() {
+            anyhow::bail!("the node has stopped: {failure}");
+        }
         if self.stopped {
             anyhow::bail!("the node has stopped by itself, which is a defect; start it anew");
         }
         Ok(())
+    }
+}
+
+/// Keeps the view in this directory, if one was given.
+pub(crate) fn keep(builder: Builder, dir: Option<PathBuf>) -> Builder {
+    match dir {
+        Some(dir) => builder.data_dir(dir),
+        None => builder,
     }
 }
 
@@ -165,6 +182,8 @@ fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error
             };
             format!("cannot listen on {address}: {todo}")
         }
+        StartError::Storage(StorageError::Damaged { .. }) => return error.into(),
+        StartError::Storage(error @ StorageError::Io { .. }) => format!("--data-dir: {error}"),
         StartError::Record { path, source } => {
             format!("--record: cannot write {}: {source}", path.display())
         }

@@ -7,14 +7,14 @@ use crate::{
     input::{Command, Input},
     output::{Output, Report, RingStatus},
     program::{
-        JOIN, LOOK, PeerBook, Stage, join_refused_text, maybe, member_names, outside_text,
+        JOIN, LOOK, PeerBook, Stage, join_refused_text, keep, maybe, member_names, outside_text,
         quorum_report,
     },
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Event, Events, Group, Guard, Installed, LockError, LockName, Loss, Mode, Name, Node, Trigger,
-    View,
+    Builder, Event, Events, Group, Guard, Installed, LockError, LockName, Loss, Mode, Name, Node,
+    Trigger, View,
     core::{founding, tokenring},
 };
 use std::{
@@ -61,8 +61,8 @@ pub(crate) async fn run(args: Tokenring, mut stage: Stage) -> anyhow::Result<()>
         .hold(args.hold)
         .lease(args.lease)
         .order(false);
-    let (node, events) =
-        stage.start(&peers, own, &args.shared, |builder| builder.group(group)).await?;
+    let configure = |builder: Builder| keep(builder.group(group), args.data_dir);
+    let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
     let mut ring = Ring {
         book: PeerBook::new(&peers, &name).holding(),
         members: peers.list().iter().map(|peer| peer.name.to_string()).collect(),

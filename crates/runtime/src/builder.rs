@@ -4,6 +4,7 @@ use crate::{
     gossip::{Rumor, Rumors, UNREAD_RUMOR_BYTES_MAX, UNREAD_RUMORS_MAX},
     mailbox::Mailbox,
     node::{Event, Events, Node, UNREAD_EVENTS_MAX},
+    storage::StorageError,
     wire::{LEASE_MAX, MESSAGE_BYTES_MAX},
 };
 use roundelay_core::{
@@ -36,6 +37,7 @@ pub struct Builder {
     gossip: Option<Gossip>,
     insecure: bool,
     limits: Limits,
+    data_dir: Option<PathBuf>,
     record: Option<PathBuf>,
     subscribed: Subscribed,
 }
@@ -219,6 +221,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The recording cannot be written.
     #[error("cannot record into {path}: {source}", path = path.display())]
     Record {
@@ -242,6 +247,7 @@ impl Builder {
             gossip: None,
             insecure: false,
             limits: Limits::default(),
+            data_dir: None,
             record: None,
             subscribed: Subscribed::default(),
         }
@@ -282,6 +288,19 @@ impl Builder {
     /// Other limits than the default ones.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Keeps the node's view in this directory, over a restart: what it has promised, accepted and
+    /// installed, but neither messages nor locks. It is this node's alone, made if it is not there,
+    /// and locked for as long as the node runs. Without it nothing is written, and the node begins
+    /// each time as if it had never been.
+    ///
+    /// When a view changes, the node stands still until the disk has the change: who shares its
+    /// thread ([`Builder::spawn`]) does, too. If the disk fails, the node stops at once, since it
+    /// must not say what it may forget; [`Node::failure`] has the reason.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(dir.into());
         self
     }
 
@@ -414,6 +433,7 @@ pub(crate) struct Plan {
     pub(crate) listen: String,
     pub(crate) insecure: bool,
     pub(crate) limits: Limits,
+    pub(crate) data_dir: Option<PathBuf>,
     pub(crate) record: Option<PathBuf>,
     /// Who may be dialled, and where.
     pub(crate) book: BTreeMap<NodeId, (Name, String)>,
@@ -436,7 +456,7 @@ pub(crate) struct GroupPlan {
 }
 
 impl Builder {
-    fn check(self) -> Result<Plan, StartError> {
+    pub(crate) fn check(self) -> Result<Plan, StartError> {
         let name = named(&self.name)?;
         let mut book = BTreeMap::new();
         for (peer, address) in self.peers {
@@ -451,9 +471,20 @@ impl Builder {
             None => None,
             Some(gossip) => Some((gossip.check(&name, &book)?, gossip.strategy)),
         };
-        let Self { listen, insecure, limits, record, subscribed, .. } = self;
+        let Self { listen, insecure, limits, data_dir, record, subscribed, .. } = self;
         limits.check()?;
-        Ok(Plan { name, listen, insecure, limits, record, book, group, gossip, subscribed })
+        Ok(Plan {
+            name,
+            listen,
+            insecure,
+            limits,
+            data_dir,
+            record,
+            book,
+            group,
+            gossip,
+            subscribed,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod links;
 mod reading;
 mod recording;
 mod replies;
+mod saving;
 mod start;
 mod timers;
 
@@ -38,6 +39,7 @@ use roundelay_core::{
     node::{self, Command, Message, Node, Timer},
     tokenring,
 };
+use saving::Saving;
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -132,6 +134,8 @@ struct Driver {
     unclaimed: usize,
     told: Told,
     lines: Lines,
+    /// Where the record of the views is kept, if anywhere.
+    saving: Saving,
     /// Where all inputs are written down, if anywhere.
     recording: Option<Recording>,
     /// Where the small payloads of received messages are kept.
@@ -162,7 +166,8 @@ struct Ending {
 
 impl Driver {
     async fn run(mut self, ending: Ending) {
-        self.input(Input::Start(None));
+        let found = self.saving.take_found();
+        self.input(Input::Start(found.map(Box::new)));
         while self.phase != Phase::Over {
             self.fire_due();
             match poll_fn(|cx| Poll::Ready(self.poll_wakeup(cx))).await {
@@ -182,7 +187,7 @@ impl Driver {
                     let fires = self.timers.has_boundary();
                     self.end_batch();
                     // What fired may have made room for what was not looked at.
-                    if !fires {
+                    if !fires && self.phase != Phase::Over {
                         self.arm();
                         self.sleep().await;
                     }
@@ -441,6 +446,9 @@ impl Driver {
 
     /// Gives the core one input, and performs all effects before anything else.
     fn input(&mut self, input: Input<Message, Timer, Command>) {
+        if self.saving.has_failed() {
+            return;
+        }
         self.inputs += 1;
         self.record_input(&input);
         let mut effects = std::mem::take(&mut self.effects);
@@ -452,7 +460,8 @@ impl Driver {
                 Effect::Send { to, message } => self.links.send(to.peers(), &message),
                 Effect::SetTimer { timer, after } => self.timers.set(timer, self.now, after),
                 Effect::CancelTimer(timer) => self.timers.cancel(timer),
-                // Without a data directory nothing survives, and nothing is waited for.
+                // What comes after a save that fails never leaves.
+                Effect::Save(record) if !self.save(&record) => break,
                 Effect::Save(_) | Effect::Append(_) => {}
                 Effect::Emit(event) => self.on_event(event),
             }

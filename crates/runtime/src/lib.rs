@@ -48,6 +48,7 @@ mod multicast;
 mod node;
 mod request;
 mod shared;
+mod storage;
 mod traffic;
 mod transport;
 mod wire;
@@ -61,6 +62,7 @@ pub use roundelay_core::{
     Life, Name, NodeId, View, change::JoinRefusal, detector::State as PeerState, founding::Trigger,
     gossip::Strategy, multicast::Delivery, tokenring::LockName, tokenring::Mode,
 };
+pub use storage::StorageError;
 pub use traffic::Traffic;
 
 /// The README's example, compiled and run with the documentation tests.

@@ -8,6 +8,7 @@ use crate::{
     multicast::{Deliveries, Multicast, SendError},
     request::{Request, Requests, Stopped},
     shared::Shared,
+    storage::StorageError,
     traffic::Traffic,
 };
 use bytes::Bytes;
@@ -255,6 +256,12 @@ impl Node {
         let _ = self.requests().say(Request::Leave);
         let mut stopped = self.shared().stopped.subscribe();
         stopped.wait_for(|stopped| *stopped).await.expect("this handle keeps the sender");
+    }
+
+    /// Why the node has stopped by itself, if it has: what must not be forgotten could not be kept
+    /// in the data directory. To go on it is started anew, once its disk is sound.
+    pub fn failure(&self) -> Option<&StorageError> {
+        self.shared().failure.get()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

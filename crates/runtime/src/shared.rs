@@ -2,14 +2,14 @@
 
 use crate::{
     builder::Limits, clock::Clock, funnel::Bell, gossip::Rumor, lock::Lease, mailbox::Subscribers,
-    multicast::Unread, node::Event, traffic::Counters,
+    multicast::Unread, node::Event, storage::StorageError, traffic::Counters,
 };
 use roundelay_core::{Name, NodeId, View};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     /// The view in use, while this node is in it.
     pub(crate) installed: watch::Sender<Option<View>>,
     pub(crate) stopped: watch::Sender<bool>,
+    /// Why the node has stopped, if nobody has asked for that.
+    pub(crate) failure: OnceLock<StorageError>,
     pub(crate) traffic: Arc<Counters>,
     tickets: AtomicU64,
     names: RwLock<BTreeMap<NodeId, Name>>,
@@ -70,6 +72,7 @@ impl Shared {
             lease: Lease::new(clock),
             installed: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
+            failure: OnceLock::new(),
             traffic: Arc::default(),
             tickets: AtomicU64::new(1),
             names: RwLock::new(names),
@@ -94,6 +97,12 @@ impl Shared {
         if names.len() < NAMES_MAX {
             names.entry(id).or_insert_with(|| name.clone());
         }
+    }
+
+    /// Says why the node stops.
+    pub(crate) fn fail(&self, error: StorageError) {
+        // An error says that there is a reason already; the first one counts.
+        let _ = self.failure.set(error);
     }
 
     /// Ends everything that anyone waits for.

@@ -9,10 +9,12 @@ mod encode;
 mod parts;
 mod quick;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub(crate) use decode::{Decoded, Packing, decode, decode_hello, decode_welcome, decode_whole};
-pub(crate) use encode::{encode, encode_hello, encode_welcome};
+pub(crate) use decode::{
+    Decoded, Packing, decode, decode_hello, decode_welcome, decode_whole, to_record,
+};
+pub(crate) use encode::{encode, encode_hello, encode_welcome, from_record};
 pub(crate) use parts::{Part, Parts, cut};
 
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! How the thread of a node begins and ends.
 
-use super::{Alarm, Driver, Ending, Lines, Links, Phase, Recording, Replies, Timers};
+use super::{Alarm, Driver, Ending, Lines, Links, Phase, Recording, Replies, Saving, Timers};
 use crate::{
     builder::{GroupPlan, Limits, Plan, StartError},
     clock::{Clock, Dial},
@@ -78,7 +78,7 @@ fn run(plan: Plan, ready: oneshot::Sender<Result<Node, StartError>>) {
 }
 
 /// Tells everyone that the node has stopped, even if its thread panics.
-struct Stops(Arc<Shared>);
+pub(super) struct Stops(Arc<Shared>);
 
 impl Drop for Stops {
     fn drop(&mut self) {
@@ -86,18 +86,19 @@ impl Drop for Stops {
     }
 }
 
-struct Prepared {
-    node: Node,
-    driver: Driver,
-    ending: Ending,
-    stops: Stops,
+pub(super) struct Prepared {
+    pub(super) node: Node,
+    pub(super) driver: Driver,
+    pub(super) ending: Ending,
+    pub(super) stops: Stops,
 }
 
-async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
+pub(super) async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
     // The core's own: a replay needs it, and nobody else may draw from it.
     let seed = random()?;
     let life = Life(u128::from_be_bytes(random()?));
 
+    let saving = Saving::open(&plan)?;
     let (listener, address) = listen(&plan).await?;
     let me = Identity { name: plan.name.clone(), life, listen: address.to_string() };
     let offers = Offers {
@@ -146,6 +147,7 @@ async fn prepare(plan: Plan) -> Result<Prepared, StartError> {
         unclaimed: 0,
         told: super::Told::default(),
         lines: Lines::new(),
+        saving,
         recording,
         packing: crate::wire::Packing::default(),
         unknown: 0,

@@ -669,6 +669,38 @@ pub struct PlacedToken {
     #[prost(bool, tag = "4")]
     pub fresh: bool,
 }
+/// What survives a restart: replaced at once, or not at all.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Record {
+    /// Which group.
+    #[prost(fixed64, tag = "1")]
+    pub cluster: u64,
+    /// What was decided last.
+    #[prost(message, optional, tag = "2")]
+    pub installed: ::core::option::Option<Value>,
+    /// About the end of the installed view.
+    #[prost(message, optional, tag = "3")]
+    pub promised: ::core::option::Option<Ballot>,
+    /// About the end of the installed view.
+    #[prost(message, optional, tag = "4")]
+    pub accepted: ::core::option::Option<Proposal>,
+}
+/// A record, and whose it is. On disk a checksum of all of this stands before it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Kept {
+    /// Of everything below.
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    /// The version of the program that wrote it.
+    #[prost(string, tag = "2")]
+    pub program: ::prost::alloc::string::String,
+    /// The name of the node.
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    /// An encoded Record; none before the first view.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub record: ::core::option::Option<::prost::bytes::Bytes>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Gossip {
     #[prost(oneof = "gossip::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]

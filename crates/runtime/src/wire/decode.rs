@@ -5,6 +5,7 @@ mod change;
 use super::{Hello, LEASE_MAX, MESSAGE_BYTES_MAX, Part, Welcome, WireError, quick, v1};
 use bytes::{Bytes, BytesMut};
 use change::to_change;
+pub(crate) use change::to_record;
 use prost::Message as _;
 use roundelay_core::{
     Life, Member, Name, NodeId, View, detector, founding, gossip, multicast,

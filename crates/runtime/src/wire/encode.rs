@@ -5,6 +5,7 @@ mod change;
 use super::{Hello, VERSION, Welcome, quick, v1};
 use bytes::{Bytes, BytesMut};
 use change::from_change;
+pub(crate) use change::from_record;
 use roundelay_core::{
     Life, View, detector, founding, gossip, multicast,
     node::Message,

@@ -1,6 +1,6 @@
 //! Whatever the core says comes through unchanged, and whatever else comes does no harm.
 
-mod change;
+pub(crate) mod change;
 
 use super::{
     decode::{decode_hello, decode_welcome},
@@ -25,7 +25,7 @@ use roundelay_core::{
 use std::time::Duration;
 
 /// Runs `test` for `cases` values that are the same in every run.
-fn check<S: Strategy>(
+pub(crate) fn check<S: Strategy>(
     cases: u32,
     strategy: S,
     test: impl Fn(S::Value) -> Result<(), TestCaseError>,

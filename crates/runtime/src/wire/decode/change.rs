@@ -9,7 +9,7 @@ use roundelay_core::{
     change::{Body as Core, JoinRefusal, Message, Report},
     multicast::{self, Cut},
     tokenring::{self, LockName, Placed, Placement, Sent},
-    view::{Ballot, MEMBERS_MAX, Value},
+    view::{Ballot, MEMBERS_MAX, Record, Value},
 };
 
 pub(super) fn to_change(message: v1::Change) -> Known<Message> {
@@ -86,6 +86,20 @@ fn to_value(value: v1::Value) -> Known<Value> {
     let order = to_cut(required(value.order, "cut")?, view.len())?;
     let lock = to_placement(required(value.lock, "placement")?, view.len())?;
     Ok(Some(Value { view, order, lock, loss: value.loss }))
+}
+
+/// None says something that only a newer version understands.
+pub(crate) fn to_record(record: v1::Record) -> Known<Record> {
+    let Some(installed) = to_value(required(record.installed, "value")?)? else { return Ok(None) };
+    let accepted = match record.accepted {
+        None => None,
+        Some(proposal) => match to_proposal(proposal)? {
+            None => return Ok(None),
+            accepted => accepted,
+        },
+    };
+    let promised = record.promised.map(to_ballot).transpose()?;
+    Ok(Some(Record { cluster: record.cluster, installed, promised, accepted }))
 }
 
 /// Where a view of so many members begins. A group without an order has a cut of nothing.

@@ -5,7 +5,7 @@ use roundelay_core::{
     change::{Body as Core, JoinRefusal, Message, Report},
     multicast::{self, Cut},
     tokenring::{self, Known, LockName, Placement},
-    view::{Ballot, Value},
+    view::{Ballot, Record, Value},
 };
 
 pub(super) fn from_change(message: &Message) -> v1::Change {
@@ -59,6 +59,15 @@ fn from_value(value: &Value) -> v1::Value {
         order: Some(from_cut(&value.order)),
         lock: Some(from_placement(&value.lock)),
         loss: value.loss,
+    }
+}
+
+pub(crate) fn from_record(record: &Record) -> v1::Record {
+    v1::Record {
+        cluster: record.cluster,
+        installed: Some(from_value(&record.installed)),
+        promised: record.promised.map(from_ballot),
+        accepted: record.accepted.as_ref().map(|(ballot, value)| from_proposal(*ballot, value)),
     }
 }
 

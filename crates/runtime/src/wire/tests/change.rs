@@ -5,7 +5,7 @@ use roundelay_core::{
     change::{Body, JoinRefusal, Message, Report},
     multicast::Cut,
     tokenring::{Known, Placed, Placement, Sent},
-    view::{Ballot, Value},
+    view::{Ballot, Record, Value},
 };
 
 pub(super) fn change() -> impl Strategy<Value = Message> {
@@ -56,6 +56,19 @@ fn value() -> impl Strategy<Value = Value> {
             loss,
         })
     })
+}
+
+pub(crate) fn record() -> impl Strategy<Value = Record> {
+    let promised = option::of(ballot());
+    let accepted = option::of((ballot(), value()));
+    (any::<u64>(), value(), promised, accepted).prop_map(
+        |(cluster, installed, promised, accepted)| Record {
+            cluster,
+            installed,
+            promised,
+            accepted,
+        },
+    )
 }
 
 fn cut(members: usize) -> impl Strategy<Value = Cut> {

@@ -1,0 +1,116 @@
+//! Keeps the node's record on disk.
+//!
+//! A save blocks the thread of the node until the disk has it: two `fsync`s. That is what makes it
+//! durable before anything that was sent after it leaves, without a queue of what waits for the
+//! disk. A view change saves once or twice, and nothing else does. Who has a slow disk pays with a
+//! pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
+
+use super::{Driver, Phase};
+use crate::{
+    builder::{Plan, StartError},
+    storage::{Storage, StorageError},
+};
+use roundelay_core::view::Record;
+
+/// Where the record is kept.
+#[derive(Debug, Default)]
+pub(super) struct Saving {
+    /// None: nothing survives, and nothing is waited for.
+    storage: Option<Storage>,
+    /// What an earlier life has saved, until the node is started with it.
+    found: Option<Record>,
+    /// A save has failed: the node has stopped there and then.
+    failed: bool,
+}
+
+impl Saving {
+    /// Opens the data directory, if there is one.
+    pub(super) fn open(plan: &Plan) -> Result<Self, StartError> {
+        let Some(dir) = &plan.data_dir else { return Ok(Self::default()) };
+        let storage = Storage::open(dir, &plan.name)?;
+        let found = storage.load()?;
+        Ok(Self { storage: Some(storage), found, failed: false })
+    }
+
+    pub(super) fn take_found(&mut self) -> Option<Record> {
+        self.found.take()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    fn save(&mut self, record: &Record) -> Result<(), StorageError> {
+        self.storage.as_ref().map_or(Ok(()), |storage| storage.save(record))
+    }
+}
+
+impl Driver {
+    /// Saves the record. Whether the node goes on: who cannot remember what it is about to say must
+    /// not say it (V1), and never handles another input.
+    pub(super) fn save(&mut self, record: &Record) -> bool {
+        let Err(error) = self.saving.save(record) else { return true };
+        self.saving.failed = true;
+        self.phase = Phase::Over;
+        self.shared.lease.stop();
+        self.shared.fail(error);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Event, Group, Node,
+        builder::Builder,
+        driver::start::{Prepared, prepare},
+        storage::tests::{disk::Power, stored_until},
+    };
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// What a node of a group of one emits whose disk loses its power after so many writes.
+    async fn events_until(writes: u64) -> (Vec<Event>, Node) {
+        let mut builder: Builder =
+            Node::builder("p1").listen("127.0.0.1:0").group(Group::of(["p1"]));
+        let mut events = builder.events();
+        let Prepared { node, mut driver, ending, stops } =
+            prepare(builder.check().unwrap()).await.unwrap();
+        driver.saving.storage = Some(stored_until(Power::Until(writes)));
+        let run = async move {
+            Box::pin(driver.run(ending)).await;
+            drop(stops);
+        };
+        let read = async {
+            let mut seen = Vec::new();
+            while let Some(event) = events.next().await {
+                let founded = matches!(event, Event::View(_));
+                seen.push(event);
+                if founded {
+                    break;
+                }
+            }
+            seen
+        };
+        let running = tokio::spawn(run);
+        let seen = timeout(Duration::from_secs(20), read).await.unwrap();
+        let stopper = node.clone();
+        timeout(Duration::from_secs(20), stopper.leave()).await.unwrap();
+        running.await.unwrap();
+        (seen, node)
+    }
+
+    #[tokio::test]
+    async fn a_node_that_cannot_save_ends_before_it_says_anything() {
+        let (events, node) = events_until(u64::MAX).await;
+        assert!(events.iter().any(|event| matches!(event, Event::View(_))), "{events:?}");
+        assert!(node.failure().is_none());
+
+        let (events, node) = events_until(1).await;
+        assert!(!events.iter().any(|event| matches!(event, Event::View(_))), "{events:?}");
+        let failure = node.failure().unwrap().to_string();
+        assert!(failure.contains("cannot write view.redb: "), "{failure}");
+        let refused = node.try_lock(crate::LockName::default_lock()).await.unwrap_err();
+        assert_eq!(refused, crate::LockError::Stopped);
+    }
+}
