@@ -15,6 +15,10 @@ use core::time::Duration;
 /// The most members that a view may have.
 pub const MEMBERS_MAX: usize = 64;
 
+/// The most lives of one node that its record names. Who was started more often than that without
+/// being taken in counts, for the first of them, as a member that does not answer.
+pub const LIVES_MAX: usize = 8;
+
 /// How far beyond the last one saved positions may be given (V5).
 pub const POSITIONS_AHEAD: u64 = 1 << 20;
 
@@ -75,9 +79,9 @@ pub struct Value {
 
 impl Record {
     /// The record of who installs a value.
-    pub fn of(cluster: u64, life: Life, installed: Value) -> Self {
+    pub fn of(cluster: u64, lives: Vec<Life>, installed: Value) -> Self {
         let ceiling = installed.order.position + POSITIONS_AHEAD;
-        Self { cluster, life, installed, promised: None, accepted: None, ceiling }
+        Self { cluster, lives, installed, promised: None, accepted: None, ceiling }
     }
 }
 
@@ -102,8 +106,9 @@ impl Value {
 pub struct Record {
     /// Which group: the run of the founding walk that made it.
     pub cluster: u64,
-    /// The last life that has saved it.
-    pub life: Life,
+    /// The lives of this node that the group may know, the oldest first: the one that saved this,
+    /// and those before it of which it cannot tell whether they were taken in (V6).
+    pub lives: Vec<Life>,
     /// What was decided last and is installed here.
     pub installed: Value,
     /// No smaller ballot about the end of the installed view is taken part in.

@@ -13,7 +13,7 @@ use crate::{
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     time::Time,
-    view::{Ballot, MEMBERS_MAX, POSITIONS_AHEAD, Record, Value, View},
+    view::{Ballot, LIVES_MAX, MEMBERS_MAX, POSITIONS_AHEAD, Record, Value, View},
 };
 use alloc::{
     boxed::Box,
@@ -36,8 +36,9 @@ pub struct ViewChange {
     pub(super) standing: Standing,
     /// What was saved last, by this life or an earlier one.
     saved: Option<Box<Record>>,
-    /// The last life before this one that may be known to the group, and has kept its record here.
-    earlier: Option<Life>,
+    /// The lives before this one that may be known to the group, the oldest first; they have kept
+    /// their record here.
+    earlier: Vec<Life>,
     /// How far this node is with leaving.
     pub(super) leaving: Leaving,
     /// Somebody who was left out of the view will want to come back.
@@ -185,10 +186,10 @@ impl Seat {
         self.view().members[position].id
     }
 
-    fn record(&self, cluster: u64, life: Life) -> Record {
+    fn record(&self, cluster: u64, lives: Vec<Life>) -> Record {
         Record {
             cluster,
-            life,
+            lives,
             installed: self.installed.clone(),
             promised: self.promised,
             accepted: self.accepted.clone(),
@@ -207,7 +208,7 @@ impl ViewChange {
             hearing: Hearing::default(),
             standing: Standing::Nothing,
             saved: None,
-            earlier: None,
+            earlier: Vec::new(),
             leaving: Leaving::No,
             awaited: false,
             repeating: false,
@@ -346,9 +347,8 @@ impl ViewChange {
     }
 
     pub(super) fn save(&mut self, cx: &mut Cx<'_>) {
-        let life = self.config.life;
         if let Some(seat) = self.seat() {
-            let record = seat.record(self.cluster, life);
+            let record = seat.record(self.cluster, self.lives());
             cx.save(record.clone());
             self.saved = Some(Box::new(record));
         }
@@ -356,11 +356,17 @@ impl ViewChange {
 
     /// From now on the group may know this life (V6): whoever comes after it on this disk must, too.
     pub(super) fn save_life(&mut self, cx: &mut Cx<'_>) {
-        let life = self.config.life;
-        if let Some(saved) = self.saved.as_mut().filter(|saved| saved.life != life) {
-            saved.life = life;
+        let lives = self.lives();
+        if let Some(saved) = self.saved.as_mut().filter(|saved| saved.lives != lives) {
+            saved.lives = lives;
             cx.save((**saved).clone());
         }
+    }
+
+    /// This life, and those before it that may be known to the group.
+    fn lives(&self) -> Vec<Life> {
+        let lives = self.earlier.iter().copied().chain([self.config.life]);
+        lives.skip((self.earlier.len() + 1).saturating_sub(LIVES_MAX)).collect()
     }
 
     /// Tells the owner of the promised ballot: another member, or this one.
@@ -537,7 +543,7 @@ impl ViewChange {
         };
         let Some(me) = me else {
             if self.is_mute_in(&value) {
-                let record = Record::of(self.cluster, self.config.life, value);
+                let record = Record::of(self.cluster, self.lives(), value);
                 return self.restore(record, cx);
             }
             return self.leave_group(&value, cx);
@@ -560,6 +566,7 @@ impl ViewChange {
         seat.quorum = had_quorum;
         seat.beats_due = Some(cx.now() + self.config.patience);
         self.standing = Standing::Member(seat.into());
+        self.earlier.clear(); // No view lists one of them any more.
         self.save(cx);
         cx.emit(Event::Installed { value: value.into(), joins });
         self.arm_grace(cx);
@@ -578,7 +585,7 @@ impl ViewChange {
         let is_listed = |life| value.view.position_of(self.me, life).is_some();
         // An earlier life may have been taken in, and have ended before it could save that: then it
         // has promised nothing in that view.
-        listed.into_iter().chain(self.earlier).any(is_listed)
+        listed.into_iter().chain(self.earlier.iter().copied()).any(is_listed)
     }
 
     /// Comes back as what an earlier life was in this view, without its memory (V6).
@@ -740,7 +747,7 @@ impl Protocol for ViewChange {
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
             Input::Start(Some(record)) => {
-                self.earlier = Some(record.life);
+                self.earlier.clone_from(&record.lives);
                 self.restore(*record, cx);
             }
             Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}

@@ -209,7 +209,7 @@ impl Founding {
     ) {
         // Saved before anyone hears of it (V8); without a data directory in memory only.
         let installed = Value::first(view.clone(), usize::from(founder));
-        cx.save(Record::of(run, self.config.life, installed));
+        cx.save(Record::of(run, [self.config.life].into(), installed));
         let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
         let active = Active { run, view, founder, known, installed: false };
         if founder == self.me {

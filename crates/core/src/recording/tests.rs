@@ -92,7 +92,7 @@ fn input() -> impl Strategy<Value = InputOf<Node>> {
             let record = record.map(|(cluster, view)| Record {
                 cluster,
                 ceiling: cluster / 2,
-                life: Life(u128::from(cluster)),
+                lives: [Life(u128::from(cluster))].into(),
                 promised: Some(Ballot { round: 3, by: 1 }),
                 accepted: Some((Ballot::default(), installed(view.clone()))),
                 installed: installed(view),

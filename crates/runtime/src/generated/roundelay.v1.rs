@@ -586,6 +586,9 @@ pub struct Report {
     pub order: ::core::option::Option<OrderReport>,
     #[prost(message, optional, tag = "4")]
     pub lock: ::core::option::Option<LockReport>,
+    /// No position beyond this one has been given here.
+    #[prost(uint64, tag = "5")]
+    pub ceiling: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OrderReport {
@@ -610,6 +613,9 @@ pub struct Cut {
     pub clock: u64,
     #[prost(uint64, tag = "5")]
     pub position: u64,
+    /// What comes before it is lost, at least in part.
+    #[prost(bool, tag = "6")]
+    pub lost: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LockReport {
@@ -684,6 +690,12 @@ pub struct Record {
     /// About the end of the installed view.
     #[prost(message, optional, tag = "4")]
     pub accepted: ::core::option::Option<Proposal>,
+    /// That the group may know, the oldest first; 16 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub lives: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// No position beyond this one has been given.
+    #[prost(uint64, tag = "6")]
+    pub ceiling: u64,
 }
 /// A record, and whose it is. On disk a checksum of all of this stands before it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

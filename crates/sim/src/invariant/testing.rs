@@ -173,7 +173,9 @@ fn value_of(view: View) -> Value {
 /// Saves this promise about the end of view 1 of nodes 1 to 3, that of run 1.
 pub(crate) fn saves(promised: Option<Ballot>) -> Line {
     let installed = value_of(founded(3, tokenring::Mode::Rest));
-    Line::Effect(Effect::Save(Record { cluster: 1, installed, promised, accepted: None }.into()))
+    Line::Effect(Effect::Save(
+        Record { promised, ..Record::of(1, [Life(1)].into(), installed) }.into(),
+    ))
 }
 
 fn changes(body: change::Body) -> Line {

@@ -79,7 +79,7 @@ fn record() -> Record {
     let lease = Duration::from_secs(1);
     let view = roundelay_core::View { number: 1, members: [].into(), ring: [].into(), mode, lease };
     let installed = Value::first(view, 0);
-    Record { cluster: 7, installed, promised: None, accepted: None }
+    Record::of(7, [roundelay_core::id::Life(1)].into(), installed)
 }
 
 fn id(n: u64) -> NodeId {

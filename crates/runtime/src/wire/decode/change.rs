@@ -99,7 +99,8 @@ pub(crate) fn to_record(record: v1::Record) -> Known<Record> {
         },
     };
     let promised = record.promised.map(to_ballot).transpose()?;
-    Ok(Some(Record { cluster: record.cluster, installed, promised, accepted }))
+    let (cluster, lives, ceiling) = (record.cluster, to_lives(&record.lives)?, record.ceiling);
+    Ok(Some(Record { cluster, lives, installed, promised, accepted, ceiling }))
 }
 
 /// Where a view of so many members begins. A group without an order has a cut of nothing.
@@ -112,6 +113,7 @@ fn to_cut(cut: v1::Cut, members: usize) -> Checked<Cut> {
         begins: cut.begins,
         clock: cut.clock,
         position: cut.position,
+        lost: cut.lost,
     })
 }
 
@@ -133,6 +135,7 @@ fn to_report(report: v1::Report) -> Checked<Report> {
         leaves: report.leaves,
         order: report.order.map(to_order_report).transpose()?,
         lock: report.lock.map(to_lock_report).transpose()?,
+        ceiling: report.ceiling,
     })
 }
 

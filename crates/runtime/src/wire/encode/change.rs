@@ -68,6 +68,8 @@ pub(crate) fn from_record(record: &Record) -> v1::Record {
         installed: Some(from_value(&record.installed)),
         promised: record.promised.map(from_ballot),
         accepted: record.accepted.as_ref().map(|(ballot, value)| from_proposal(*ballot, value)),
+        lives: record.lives.iter().copied().map(from_life).collect(),
+        ceiling: record.ceiling,
     }
 }
 
@@ -78,6 +80,7 @@ fn from_cut(cut: &Cut) -> v1::Cut {
         begins: cut.begins.clone(),
         clock: cut.clock,
         position: cut.position,
+        lost: cut.lost,
     }
 }
 
@@ -101,6 +104,7 @@ fn from_report(report: &Report) -> v1::Report {
         leaves: report.leaves,
         order: report.order.as_ref().map(from_order_report),
         lock: report.lock.as_ref().map(from_lock_report),
+        ceiling: report.ceiling,
     }
 }
 

@@ -5,7 +5,7 @@ use roundelay_core::{
     change::{Body, JoinRefusal, Message, Report},
     multicast::Cut,
     tokenring::{Known, Placed, Placement, Sent},
-    view::{Ballot, Record, Value},
+    view::{Ballot, LIVES_MAX, Record, Value},
 };
 
 pub(super) fn change() -> impl Strategy<Value = Message> {
@@ -61,12 +61,15 @@ fn value() -> impl Strategy<Value = Value> {
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let promised = option::of(ballot());
     let accepted = option::of((ballot(), value()));
-    (any::<u64>(), value(), promised, accepted).prop_map(
-        |(cluster, installed, promised, accepted)| Record {
+    let lives = vec(life(), 1..=LIVES_MAX);
+    (any::<(u64, u64)>(), lives, value(), promised, accepted).prop_map(
+        |((cluster, ceiling), lives, installed, promised, accepted)| Record {
             cluster,
+            lives,
             installed,
             promised,
             accepted,
+            ceiling,
         },
     )
 }
@@ -74,9 +77,10 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 fn cut(members: usize) -> impl Strategy<Value = Cut> {
     let old = vec(any::<(u64, u64)>(), 0..=MEMBERS_MAX);
     let new = prop_oneof![Just(Vec::new()), vec(any::<u64>(), members)];
-    (old, new, any::<(u64, u64)>()).prop_map(|(old, begins, (clock, position))| {
+    let numbers = any::<(u64, u64, bool)>();
+    (old, new, numbers).prop_map(|(old, begins, (clock, position, lost))| {
         let (ends, stable) = old.into_iter().unzip();
-        Cut { ends, stable, begins, clock, position }
+        Cut { ends, stable, begins, clock, position, lost }
     })
 }
 
@@ -95,8 +99,10 @@ fn placement(members: u16) -> impl Strategy<Value = Placement> {
 fn report() -> impl Strategy<Value = Report> {
     let order = (vec(any::<u64>(), 0..=MEMBERS_MAX), any::<u64>())
         .prop_map(|(received, clock)| multicast::Report { received, clock });
-    (option::of(life()), any::<bool>(), option::of(order), option::of(lock_report()))
-        .prop_map(|(life, leaves, order, lock)| Report { life, leaves, order, lock })
+    let numbers = any::<(bool, u64)>();
+    (option::of(life()), numbers, option::of(order), option::of(lock_report())).prop_map(
+        |(life, (leaves, ceiling), order, lock)| Report { life, leaves, order, lock, ceiling },
+    )
 }
 
 fn lock_report() -> impl Strategy<Value = tokenring::Report> {
