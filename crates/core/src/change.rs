@@ -202,6 +202,9 @@ pub enum Command {
         /// Of the lock.
         lock: Option<Box<tokenring::Report>>,
     },
+    /// What an earlier life had of the order, of the view that it had installed (T9): before the
+    /// start.
+    Remember(multicast::Report),
     /// The messages of the cut are here, after [`Event::Gather`].
     Gathered,
     /// A frame of this view came from this peer, and this node is in another, or wedged.

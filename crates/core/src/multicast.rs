@@ -6,6 +6,7 @@
 //! what they guarantee and under which assumptions are in `docs/protocols/multicast.md`.
 
 mod cut;
+mod durable;
 mod ending;
 mod gather;
 mod group;
@@ -14,6 +15,7 @@ mod learning;
 mod log;
 mod machine;
 mod patience;
+mod recall;
 mod receipts;
 mod repair;
 mod stream;
@@ -69,6 +71,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long a sender waits for an acknowledgement before it sends again.
     pub repeat: Duration,
+    /// Whether what is received and sent is on disk before any frame says so (T9).
+    pub durable: bool,
 }
 
 /// What members say to each other, all within one view.
@@ -194,19 +198,56 @@ pub struct Holder {
     pub received: Vec<u64>,
 }
 
-/// One line of the durable log (rule T9; nothing is appended in this version).
+/// One entry of the durable log (T9).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LogEntry {
     /// Counts the entries of this log, from 1.
     pub number: u64,
-    /// The position of the sender in the view.
-    pub sender: u16,
-    /// Its sequence.
-    pub sequence: u64,
-    /// Its Lamport time.
-    pub time: u64,
-    /// Its payload.
-    pub payload: Bytes,
+    /// What it says.
+    pub line: Line,
+}
+
+/// What an entry of the durable log says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Line {
+    /// A view begins here, and the one before it has ended with this cut, if it was the one before.
+    Began {
+        /// The view.
+        view: Box<View>,
+        /// Where it begins.
+        cut: Box<Cut>,
+        /// The last position that is delivered here.
+        position: u64,
+    },
+    /// So far has the view got here. Who has all entries after `since` needs none before.
+    Mark {
+        /// The view.
+        view: Box<View>,
+        /// Per position of the view: the last sequence that is delivered here.
+        delivered: Vec<u64>,
+        /// The last position that is delivered here.
+        position: u64,
+        /// The number of an entry.
+        since: u64,
+    },
+    /// A message of the view: received here, sent from here, or fetched for its cut.
+    Message {
+        /// The position of the sender in the view.
+        sender: u16,
+        /// Its sequence.
+        sequence: u64,
+        /// Its Lamport time.
+        time: u64,
+        /// Its payload.
+        payload: Bytes,
+    },
+    /// A message of the order, as another has told it. What lies between it and the last position
+    /// before is missed.
+    Learned(Delivery),
+    /// What was received in the view is not all here: there was no log when that began.
+    Unlogged,
 }
 
 /// The timers of the multicast.
@@ -486,8 +527,8 @@ impl Protocol for Multicast {
             Input::Command(Command::Wedge) => group.freeze(cx),
             Input::Command(Command::Gather { cut, holders }) => group.on_gather(*cut, holders, cx),
             Input::LinkUp(peer) => group.on_link_up(peer, cx),
-            // Nothing is restored or appended in this version. A link that is down says nothing
-            // about the node behind it. The rest is beyond the view.
+            // A link that is down says nothing about the node behind it. The rest is beyond the
+            // view.
             _ => return,
         }
         group.settle(cx);

@@ -16,7 +16,7 @@ use crate::{
     multicast::{self, Multicast},
     protocol::{Context, EffectOf, Input, InputOf, Protocol},
     tokenring::{self, TokenRing},
-    view::View,
+    view::{Saved, View},
 };
 use alloc::vec::Vec;
 use group::Group;
@@ -280,14 +280,17 @@ impl Protocol for Node {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(record) => self.on_start(record.as_deref(), cx),
+            Input::Start(saved) => self.on_start(saved.map(|saved| *saved), cx),
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(timer) => self.on_timer(timer, cx),
             Input::Command(command) => self.on_command(command, cx),
             Input::LinkUp(peer) => self.on_link(&Link::Up(peer), cx),
             Input::LinkDown(peer) => self.on_link(&Link::Down(peer), cx),
-            // Nothing is appended in this version.
-            Input::Appended(_) => {}
+            Input::Appended(number) => {
+                if let Some(group) = &mut self.group {
+                    group.tell_order(Input::Appended(number), cx);
+                }
+            }
         }
         let Some(group) = &mut self.group else { return };
         if group.has_events() {
@@ -315,10 +318,10 @@ impl Link {
 }
 
 impl Node {
-    fn on_start(&mut self, record: Option<&crate::view::Record>, cx: &mut Context<'_, Self>) {
+    fn on_start(&mut self, saved: Option<Saved>, cx: &mut Context<'_, Self>) {
         self.detector.handle(Input::Start(None), cx);
         if let Some(group) = &mut self.group {
-            group.on_start(record, cx);
+            group.on_start(saved, cx);
         }
         if let Some(gossip) = &mut self.gossip {
             gossip.handle(Input::Start(None), cx);

@@ -87,6 +87,8 @@ bugs! {
     LearnsBeyondBase,
     /// Multicast, leaving: a member says that all is done before what it sent has its place.
     DrainsEarly,
+    /// Multicast, T9: what is received is acknowledged, and what is sent leaves, before it is on disk.
+    AcksBeforeDurable,
     /// Gossip, streams: a rumor that is known is taken again.
     NoDeduplication,
     /// Gossip, streams: nobody gets the record of an origin.

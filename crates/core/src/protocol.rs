@@ -21,7 +21,7 @@ use crate::{
     multicast::LogEntry,
     planted::{self, Bug},
     time::Time,
-    view::Record,
+    view::{Record, Saved},
 };
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt::Debug, hash::Hash, time::Duration};
@@ -50,7 +50,7 @@ pub trait Protocol {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<M, T, C> {
     /// The first input of a life, with what an earlier life has saved.
-    Start(Option<Box<Record>>),
+    Start(Option<Box<Saved>>),
     /// A message arrived.
     Message {
         /// Who sent it.
@@ -97,6 +97,9 @@ pub enum Effect<M, T, E> {
     /// Append to the durable log; answered later by [`Input::Appended`]. Until then a crash may
     /// or may not take the entry away, and with it all that were appended after it.
     Append(LogEntry),
+    /// The entries of the log up to this number are not needed any more: they may be forgotten, now
+    /// or later, the oldest first.
+    Trim(u64),
     /// Tell the application.
     Emit(E),
 }
@@ -205,6 +208,11 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
         self.effects.push(Effect::Append(entry));
     }
 
+    /// Lets go of the entries of the log up to this number.
+    pub fn trim(&mut self, number: u64) {
+        self.effects.push(Effect::Trim(number));
+    }
+
     /// Tells the application.
     pub fn emit(&mut self, event: P::Event) {
         self.effects.push(Effect::Emit(event));
@@ -240,6 +248,7 @@ impl<'a, P: Protocol + ?Sized> Context<'a, P> {
                 Effect::CancelTimer(timer) => Effect::CancelTimer(timer.into()),
                 Effect::Save(record) => Effect::Save(record),
                 Effect::Append(entry) => Effect::Append(entry),
+                Effect::Trim(number) => Effect::Trim(number),
                 Effect::Emit(event) => match report(event) {
                     Some(event) => Effect::Emit(event),
                     None => continue,

@@ -4,6 +4,7 @@
 
 use crate::{
     id::NodeId,
+    multicast::LogEntry,
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
     view::Record,
@@ -23,10 +24,21 @@ impl Faults {
     pub(crate) const NONE: Self = Self { loss: 0, duplication: 0 };
 }
 
+/// The durable log of one node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) entries: Vec<LogEntry>,
+    durable: u64,
+    /// Counts the lives of the node.
+    life: u64,
+}
+
 /// What waits to happen.
 enum Due<P: Protocol> {
     Message { from: NodeId, to: NodeId, message: P::Message },
     Timer { node: NodeId, timer: P::Timer, set: u64 },
+    /// The log is durable up to this entry.
+    Synced { node: NodeId, life: u64, number: u64 },
 }
 
 pub(crate) struct Group<P: Protocol> {
@@ -39,6 +51,8 @@ pub(crate) struct Group<P: Protocol> {
     pub(crate) now: Time,
     /// What each node has saved last.
     pub(crate) records: BTreeMap<NodeId, Record>,
+    /// What each node has appended.
+    pub(crate) logs: BTreeMap<NodeId, Log>,
     due: BTreeMap<(Time, u64), Due<P>>,
     timers: BTreeMap<(NodeId, P::Timer), u64>,
     rng: Rng,
@@ -54,6 +68,7 @@ impl<P: Protocol> Group<P> {
             sent: 0,
             now: Time::ZERO,
             records: BTreeMap::new(),
+            logs: BTreeMap::new(),
             due: BTreeMap::new(),
             timers: BTreeMap::new(),
             rng: Rng::seed_from_u64(seed),
@@ -83,6 +98,12 @@ impl<P: Protocol> Group<P> {
     pub(crate) fn remove(&mut self, node: NodeId) {
         self.machines.remove(&node);
         self.timers.retain(|(owner, _), _| *owner != node);
+        // Of what was not durable a part may have reached the disk.
+        let luck = self.dice(4);
+        let log = self.logs.entry(node).or_default();
+        log.life += 1;
+        log.entries.retain(|entry| entry.number <= log.durable + luck);
+        log.durable = log.entries.last().map_or(0, |entry| entry.number);
     }
 
     pub(crate) fn input(&mut self, node: NodeId, input: InputOf<P>) {
@@ -123,7 +144,20 @@ impl<P: Protocol> Group<P> {
             Effect::Save(record) => {
                 self.records.insert(node, *record);
             }
-            Effect::Append(_) => {}
+            Effect::Append(entry) => {
+                let log = self.logs.entry(node).or_default();
+                let next = log.entries.last().map_or(entry.number, |last| last.number + 1);
+                assert_eq!(entry.number, next, "the log has no gaps");
+                let due = Due::Synced { node, life: log.life, number: entry.number };
+                log.entries.push(entry);
+                let after = Duration::from_micros(1 + self.dice(10_000));
+                self.push(after, due);
+            }
+            Effect::Trim(number) => {
+                let log = self.logs.entry(node).or_default();
+                assert!(number <= log.durable, "what is not durable is needed");
+                log.entries.retain(|entry| entry.number > number);
+            }
         }
     }
 
@@ -140,6 +174,13 @@ impl<P: Protocol> Group<P> {
         self.now = time;
         match due {
             Due::Message { from, to, message } => self.input(to, Input::Message { from, message }),
+            Due::Synced { node, life, number } => {
+                let log = self.logs.entry(node).or_default();
+                if log.life == life && number > log.durable {
+                    log.durable = number;
+                    self.input(node, Input::Appended(number));
+                }
+            }
             Due::Timer { node, timer, set } => {
                 if self.timers.get(&(node, timer)) == Some(&set) {
                     self.timers.remove(&(node, timer));

@@ -6,7 +6,7 @@
 
 use crate::{
     id::{Life, Name, NodeId},
-    multicast::Cut,
+    multicast::{Cut, LogEntry},
     tokenring::{LockName, Mode, Placed, Placement},
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -117,6 +117,23 @@ pub struct Record {
     pub accepted: Option<(Ballot, Value)>,
     /// No position beyond this one is given before a record with a larger ceiling is saved (V5).
     pub ceiling: u64,
+}
+
+/// What the first input of a life gives back to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Saved {
+    /// What was saved last.
+    pub record: Record,
+    /// What is left of the durable log, oldest first and without gaps; nothing without one (T9).
+    pub log: Vec<LogEntry>,
+}
+
+impl From<Record> for Saved {
+    /// Without a durable log.
+    fn from(record: Record) -> Self {
+        Self { record, log: Vec::new() }
+    }
 }
 
 impl View {

@@ -39,6 +39,8 @@ pub struct ViewChange {
     /// The lives before this one that may be known to the group, the oldest first; they have kept
     /// their record here.
     earlier: Vec<Life>,
+    /// What they have left of the order, in the view that is about to be restored (T9).
+    remembered: Option<multicast::Report>,
     /// How far this node is with leaving.
     pub(super) leaving: Leaving,
     /// Somebody who was left out of the view will want to come back.
@@ -186,6 +188,11 @@ impl Seat {
         self.view().members[position].id
     }
 
+    /// Whether it stands in for an earlier life that has left what it had of the order (T9).
+    fn remembers(&self) -> bool {
+        self.mute && self.report.as_ref().is_some_and(|report| report.order.is_some())
+    }
+
     fn record(&self, cluster: u64, lives: Vec<Life>) -> Record {
         Record {
             cluster,
@@ -209,6 +216,7 @@ impl ViewChange {
             standing: Standing::Nothing,
             saved: None,
             earlier: Vec::new(),
+            remembered: None,
             leaving: Leaving::No,
             awaited: false,
             repeating: false,
@@ -483,6 +491,12 @@ impl ViewChange {
                     return;
                 }
                 if seat.mute {
+                    let listed = value.view.position_of(self.me, self.config.life).is_some()
+                        || self.is_mute_in(&value);
+                    let next = value.view.number == number + 1 && follows(&value, seat.view());
+                    if seat.remembers() && listed && next {
+                        return self.install_from(from, value, cx);
+                    }
                     return self.install(value, cx);
                 }
                 if value.view.position_of(self.me, self.config.life).is_none() {
@@ -497,15 +511,22 @@ impl ViewChange {
                 if value.view.number != number + 1 || !follows(&value, seat.view()) {
                     return self.ignored.add();
                 }
-                let received = value.order.ends.clone();
-                let mut holders = vec![Holder { node: from, received: received.clone() }];
-                let members = value.view.members.iter().chain(seat.view().members.iter());
-                let others: BTreeSet<NodeId> = members.map(|member| member.id).collect();
-                let others = others.into_iter().filter(|id| *id != self.me && *id != from);
-                holders.extend(others.map(|node| Holder { node, received: received.clone() }));
-                self.install_gathered(value, holders, cx);
+                self.install_from(from, value, cx);
             }
         }
+    }
+
+    /// The end of the view is decided, as this member says, and anybody may have the messages of
+    /// its cut.
+    fn install_from(&mut self, from: NodeId, value: Value, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat() else { return };
+        let received = value.order.ends.clone();
+        let mut holders = vec![Holder { node: from, received: received.clone() }];
+        let members = value.view.members.iter().chain(seat.view().members.iter());
+        let others: BTreeSet<NodeId> = members.map(|member| member.id).collect();
+        let others = others.into_iter().filter(|id| *id != self.me && *id != from);
+        holders.extend(others.map(|node| Holder { node, received: received.clone() }));
+        self.install_gathered(value, holders, cx);
     }
 
     /// Whether this life, a member still, is taken in by the value as a new one (V7).
@@ -543,6 +564,11 @@ impl ViewChange {
         };
         let Some(me) = me else {
             if self.is_mute_in(&value) {
+                // What comes before it is here, and nothing was received in it (T9).
+                let seat = self.seat().filter(|seat| seat.remembers() && !value.loss);
+                self.remembered = seat
+                    .filter(|seat| value.view.number == seat.view().number + 1)
+                    .map(|_| value.order.beginning());
                 let record = Record::of(self.cluster, self.lives(), value);
                 return self.restore(record, cx);
             }
@@ -603,7 +629,8 @@ impl ViewChange {
         seat.ceiling = record.ceiling;
         seat.beats_due = Some(cx.now() + self.config.patience);
         let (life, ceiling) = (Some(self.config.life), record.ceiling);
-        seat.report = Some(Report { life, ceiling, ..Report::default() });
+        let order = self.remembered.take();
+        seat.report = Some(Report { life, order, ceiling, ..Report::default() });
         self.standing = Standing::Member(seat.into());
         self.save(cx);
         cx.emit(Event::Restored { value: value.into() });
@@ -746,9 +773,9 @@ impl Protocol for ViewChange {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(Some(record)) => {
-                self.earlier.clone_from(&record.lives);
-                self.restore(*record, cx);
+            Input::Start(Some(saved)) => {
+                self.earlier.clone_from(&saved.record.lives);
+                self.restore(saved.record, cx);
             }
             Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),
@@ -761,6 +788,7 @@ impl Protocol for ViewChange {
             Input::Command(Command::Report { order, lock }) => {
                 self.on_report(order, lock.map(|lock| *lock), cx);
             }
+            Input::Command(Command::Remember(report)) => self.remembered = Some(report),
             Input::Command(Command::Gathered) => self.on_gathered(cx),
             Input::Command(Command::Stray { peer, view }) => self.on_stray(peer, view, cx),
             Input::Command(Command::Raise { position }) => self.on_raise(position, cx),

@@ -43,7 +43,7 @@ impl Question<'_> {
         }
         let survivors = self.survivors(cx);
         let view = self.view(&survivors, !complete, cx);
-        let reported = |p: usize| Some((p, self.report(p)?.order.as_ref()?));
+        let reported = |p: usize| Some((p, self.reports[p]?.order.as_ref()?));
         let orders: Vec<(usize, &multicast::Report)> = (0..n).filter_map(reported).collect();
         let mut order = Cut::of(old, &self.installed.order, &orders, &view, cx);
         if !complete {
@@ -63,9 +63,23 @@ impl Question<'_> {
             .filter(|report| report.life == Some(self.installed.view.members[position].life))
     }
 
-    /// Whether the memory of the order has been reported: it is complete as of the wedge.
+    /// Whether the memory of the order has been reported: it is complete as of the wedge. Who was
+    /// started again has it from disk (T9).
     fn is_intact(&self, position: usize) -> bool {
-        self.report(position).is_some_and(|report| report.order.is_some())
+        self.reports[position].is_some_and(|report| report.order.is_some())
+    }
+
+    /// The member that goes on in this place: as a new incarnation, if it was started again (V6).
+    fn survivor(&self, position: usize) -> Member {
+        let listed = self.installed.view.members[position].clone();
+        let life = self.reports[position].and_then(|report| report.life);
+        match life.filter(|life| *life != listed.life) {
+            Some(life) => {
+                let incarnation = self.installed.view.number + 1;
+                Member { life, incarnation, ..listed }
+            }
+            None => listed,
+        }
     }
 
     /// Whether it has been mute all the time: the life that the view lists, without its memory.
@@ -105,7 +119,7 @@ impl Question<'_> {
     fn view(&self, survivors: &[usize], loss: bool, cx: &Cx<'_>) -> View {
         let old = &self.installed.view;
         let number = old.number + 1;
-        let mut members: Vec<Member> = survivors.iter().map(|p| old.members[*p].clone()).collect();
+        let mut members: Vec<Member> = survivors.iter().map(|p| self.survivor(*p)).collect();
         if loss {
             return self.view_of_all(survivors);
         }
@@ -135,10 +149,9 @@ impl Question<'_> {
         let forgetful = (0..old.len()).filter(|p| !survivors.contains(p));
         let positions: Vec<usize> = survivors.iter().copied().chain(forgetful).collect();
         let member = |p: &usize| {
-            let listed = old.members[*p].clone();
-            let life = self.reports[*p].and_then(|report| report.life).unwrap_or(listed.life);
-            let incarnation = if survivors.contains(p) { listed.incarnation } else { number };
-            Member { life, incarnation, ..listed }
+            let member = self.survivor(*p);
+            let incarnation = if survivors.contains(p) { member.incarnation } else { number };
+            Member { incarnation, ..member }
         };
         let members: Vec<Member> = positions.iter().map(member).collect();
         let ring = self.ring(&positions, &[]);

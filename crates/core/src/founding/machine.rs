@@ -471,7 +471,7 @@ impl Protocol for Founding {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(Some(record)) => self.on_restart(*record, cx),
+            Input::Start(Some(saved)) => self.on_restart(saved.record, cx),
             Input::Start(None) => {
                 if self.is_automatic() {
                     self.wanting = true;

@@ -14,6 +14,11 @@ impl Cut {
         Self { begins: vec![0; members], ..Self::default() }
     }
 
+    /// What a member has received that has received nothing in the view that begins here.
+    pub fn beginning(&self) -> Report {
+        Report { received: self.begins.clone(), clock: self.clock }
+    }
+
     /// The cut between the view `old`, which began at `began`, and the view `next`.
     ///
     /// `reports` are those that are merged, each with the position in `old` of the member that gave

@@ -34,9 +34,9 @@ impl Group {
     }
 
     /// What this member knew when it was wedged. Nothing, if it had not even got what comes before
-    /// the view (V4).
+    /// the view (V4), or an earlier life was the member and has left no log (V6, T9).
     pub(super) fn report(&self) -> Option<Report> {
-        self.frozen.clone().filter(|_| !self.standing.mute)
+        self.frozen.clone().filter(|_| !self.standing.mute || self.standing.remembers)
     }
 
     /// Delivers the rest of the cut, whatever the application has read (T7): it is decided, so
@@ -72,6 +72,9 @@ impl Group {
     /// Who stood in for an earlier life has delivered nothing; it keeps what it has gathered for
     /// others.
     pub(super) fn end_restored(mut self, cut: &Cut, cx: &mut Cx<'_>) -> Log {
+        if self.standing.remembers {
+            return self.part(cx);
+        }
         if let Some(gathering) = self.gathering.take() {
             self.streams = gathering.into_streams();
         }
@@ -80,6 +83,14 @@ impl Group {
             return self.end(cut, cx);
         }
         self.log
+    }
+
+    /// Whether all of this cut is here.
+    pub(super) fn has(&self, cut: &Cut) -> bool {
+        let n = self.members.len();
+        let fetched = |p: usize| self.gathering.as_ref().map_or(0, |g| g.stream(p).received());
+        let received = |p: usize| self.streams[p].received().max(fetched(p));
+        cut.ends.len() == n && (0..n).all(|p| received(p) >= cut.ends[p])
     }
 
     /// The view goes on without this life. What it has received and fetched is kept for those who go

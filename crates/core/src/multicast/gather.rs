@@ -98,9 +98,9 @@ impl Group {
         // What was fetched for another cut is of use: a message is the same in all of them.
         let streams = self.gathering.take().map(|gathering| gathering.streams);
         // Who has no memory itself keeps for others what they may lack, and no more.
-        let restored = self.standing.restored;
+        let forgetful = self.standing.restored && !self.standing.remembers;
         let begin = |(stream, stable): (&Stream, &u64)| {
-            let skipped = if restored { *stable } else { 0 };
+            let skipped = if forgetful { *stable } else { 0 };
             Stream::beginning(stream.received().max(skipped), stream.clock())
         };
         let anew = || self.streams.iter().zip(&cut.stable).map(begin).collect();
@@ -138,6 +138,7 @@ impl Group {
         }
         gathering.progress |= stream.received() > before;
         let received = stream.received();
+        let first = before + 1;
         let new = stream.range(before + 1, received).map(|(_, message)| message.payload.len());
         let largest = new.max().unwrap_or(0);
         if cx.has(Bug::ReportGrows)
@@ -145,6 +146,8 @@ impl Group {
         {
             report.received[sender] = received;
         }
+        self.keep_fetched(sender, first, received, cx);
+        let Some(gathering) = &mut self.gathering else { return true };
         let Some(asked) = gathering.asked.as_mut().filter(|asked| asked.sender == sender) else {
             return true;
         };
@@ -192,7 +195,8 @@ impl Group {
     pub(super) fn say_gathered(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
         let behind = self.standing.behind && !self.standing.restored;
-        let complete = gathering.lacks().is_none() && !behind;
+        // T9: what is accepted or installed here is here after a restart, too.
+        let complete = gathering.lacks().is_none() && !behind && self.log.is_synced();
         if gathering.said || !(complete || cx.has(Bug::GatheredEarly)) {
             return;
         }

@@ -7,6 +7,7 @@ use super::{
     gather::Gathering,
     log::Log,
     receipts::Receipts,
+    recall::Segment,
     repair::Repair,
     stream::{Limits, Outcome, Piece, Stream},
     window::{Own, pieces},
@@ -33,7 +34,7 @@ pub(super) struct Group {
     pub(super) majority: usize,
     pub(super) standing: Standing,
     /// How many messages of the view were learned before it was installed here: its first ones.
-    learned: u64,
+    pub(super) learned: u64,
     /// Once it is wedged: what is reported (V2).
     pub(super) frozen: Option<Report>,
     /// What is fetched for the cut.
@@ -47,9 +48,9 @@ pub(super) struct Group {
     /// Whether more is received than may be told.
     withheld: bool,
     /// The time that the last frame to all has passed.
-    passed: u64,
+    pub(super) passed: u64,
     /// The largest time of a message that was received from another.
-    heard: u64,
+    pub(super) heard: u64,
     /// The members that have shown to lack the clock of this one: a bit per position.
     pub(super) replies: u64,
     pub(super) flush_armed: bool,
@@ -66,8 +67,10 @@ pub(super) struct Standing {
     pub(super) behind: bool,
     /// Therefore nothing is sent and acknowledged here. Stays so once it is wedged.
     pub(super) mute: bool,
-    /// It stands in for an earlier life, whose memory is gone (V6): it never will take part.
+    /// It stands in for an earlier life (V6): it never will take part.
     pub(super) restored: bool,
+    /// That life has left what it had received (T9).
+    pub(super) remembers: bool,
 }
 
 /// What the head of the queue waits for.
@@ -89,7 +92,17 @@ impl Group {
     ///
     /// All tables are computed from the cut, so that members that come and members that stay
     /// agree (T6).
-    pub(super) fn new(mut log: Log, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> Self {
+    pub(super) fn new(log: Log, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> Self {
+        let (mut group, again) = Self::begin(log, view, cut, cx);
+        let position = group.log.position;
+        if let Some(journal) = &mut group.log.journal {
+            journal.begin(view, cut, position, cx);
+        }
+        group.go_on(again, cx);
+        group
+    }
+
+    fn begin(mut log: Log, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> (Self, Vec<Bytes>) {
         let n = view.len();
         let me = view.position(log.config.me).expect("who installs a view is a member of it");
         let incarnation = view.members[me].incarnation;
@@ -108,13 +121,8 @@ impl Group {
         }
         let behind = log.position < cut.position && !cx.has(Bug::CountsForItself);
         let stream = |begin: &u64| Stream::beginning(*begin, cut.clock);
-        let mut group = Self {
-            limits: Limits {
-                message: log.config.message_bytes_max,
-                pieces: log.config.message_bytes_max / log.config.fragment_bytes + 1,
-                early: share.max(log.config.message_bytes_max),
-                unstable: log.config.unstable_bytes_max,
-            },
+        let group = Self {
+            limits: Limits::new(&log.config, n),
             view: view.number,
             me,
             members: view.members.iter().map(|member| member.id).collect(),
@@ -125,6 +133,7 @@ impl Group {
                 behind,
                 mute: behind && !cx.has(Bug::SpeaksBehind),
                 restored: false,
+                remembers: false,
             },
             learned: log.position.saturating_sub(cut.position),
             frozen: None,
@@ -143,15 +152,27 @@ impl Group {
             head_waits_on: false,
             log,
         };
-        group.go_on(again, cx);
-        group
+        (group, again)
     }
 
-    /// What is left of a member whose life has ended: it gathers and answers who fetches (V6).
-    pub(super) fn restored(log: Log, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> Self {
+    /// What is left of a member whose life has ended: it gathers and answers who fetches (V6), and
+    /// has, with a durable log, what it had received (T9).
+    pub(super) fn restored(
+        log: Log,
+        view: &View,
+        cut: &Cut,
+        segment: Option<&Segment>,
+        cx: &mut Cx<'_>,
+    ) -> Self {
         let cut = Cut { lost: false, ..cut.clone() };
-        let mut group = Self::new(log, view, &cut, cx);
-        group.standing = Standing { behind: true, mute: true, restored: true };
+        let (mut group, _) = Self::begin(log, view, &cut, cx);
+        let remembers = segment.is_some();
+        group.standing = Standing { behind: !remembers, mute: true, restored: true, remembers };
+        if let Some(segment) = segment {
+            group.streams = segment.streams(cut.clock);
+            group.undelivered = group.streams.iter().map(Stream::ready).sum();
+            group.learned = group.log.position - segment.start();
+        }
         group.log.incarnation = 0; // This life was never a member: it teaches and takes nothing.
         group.freeze(cx);
         group
@@ -331,7 +352,7 @@ impl Group {
 
     /// Sends the clock and what is received to everyone.
     pub(super) fn tell_all(&mut self, cx: &mut Cx<'_>) {
-        self.passed = self.log.clock;
+        (self.passed, _) = self.promise();
         self.repair.told = cx.now();
         self.replies = 0;
         cx.send_many(&self.audience, self.message(self.clock_body()));
@@ -339,7 +360,7 @@ impl Group {
 
     /// Brings up to date what is told about receipts (T2). True if anything changed.
     pub(super) fn advertise(&mut self) -> bool {
-        self.advertised[self.me] = self.log.window.last(); // No news: the messages have told it.
+        self.advertised[self.me] = self.sent(); // No news: the messages have told it.
         self.withheld = self.is_paused();
         if self.withheld {
             return false;
@@ -350,7 +371,8 @@ impl Group {
             // undelivered message is always told: others may wait for exactly that receipt.
             let full =
                 stream.ready_bytes() > self.limits.early || stream.ready() > UNSTABLE_MESSAGES_MAX;
-            let until = if full { stream.delivered() + 1 } else { stream.received() };
+            let durable = self.receipts.of(self.me, sender); // T9
+            let until = if full { durable.min(stream.delivered() + 1) } else { durable };
             self.withheld |= full;
             if sender != self.me && until > self.advertised[sender] {
                 self.advertised[sender] = until;
@@ -362,7 +384,7 @@ impl Group {
 
     /// "All I send after my last message is later than this; I have received so much."
     pub(super) fn clock_body(&self) -> Body {
-        let (time, after) = (self.log.clock, self.log.window.last());
+        let (time, after) = self.promise();
         let mut received = self.advertised.clone();
         received[self.me] = after;
         Body::Clock { time, after, received }
@@ -429,13 +451,20 @@ impl Group {
     /// Sends an own message, which has its ticket.
     fn launch(&mut self, payload: Bytes, cx: &mut Cx<'_>) {
         self.log.clock += u64::from(!cx.has(Bug::SendsWithoutTick)); // T2: only messages tick it.
-        self.passed = self.log.clock;
         self.undelivered += 1;
         self.streams[self.me].push(self.log.clock, payload.clone());
         let own = Own { time: self.log.clock, payload: payload.clone(), sent: cx.now() };
         let sequence = self.log.window.push(own);
+        if self.keep(self.me, sequence, sequence, cx) {
+            self.post(sequence, self.log.clock, &payload, cx);
+        }
+    }
+
+    /// An own message leaves: it counts as received here, durably if that is asked for (T9).
+    pub(super) fn post(&mut self, sequence: u64, time: u64, payload: &Bytes, cx: &mut Cx<'_>) {
+        self.passed = time;
         self.receipts.raise(self.me, self.me, sequence);
-        for piece in pieces(sequence, self.log.clock, &payload, self.log.config.fragment_bytes) {
+        for piece in pieces(sequence, time, payload, self.log.config.fragment_bytes) {
             cx.send_many(&self.audience, self.message(piece.data()));
         }
     }
@@ -465,9 +494,13 @@ impl Group {
                 self.undelivered += (received - before) as usize;
                 self.heard = self.heard.max(last_time);
                 self.receipts.raise(from, from, received);
-                self.receipts.raise(self.me, from, received);
                 self.head_waits_on = self.is_of_no_use(from);
-                self.arm_flush(cx);
+                if self.keep(from, before + 1, received, cx) {
+                    self.receipts.raise(self.me, from, received);
+                    self.arm_flush(cx);
+                } else if self.streams[from].has_hole() {
+                    self.arm_flush(cx);
+                }
             }
         }
         self.pass(time, cx);
@@ -583,7 +616,7 @@ impl Group {
             payload: ready.payload,
         };
         self.log.deliver(delivery, cx);
-        if sender == self.me {
+        if sender == self.me && !self.standing.restored {
             let ticket = self.log.tickets.pop_front().expect("every own message has a ticket");
             cx.emit(Event::Sent { ticket, position });
         }

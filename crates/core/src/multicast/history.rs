@@ -39,6 +39,11 @@ impl History {
         self.bytes = 0;
     }
 
+    /// The first position that is kept.
+    pub(super) fn first(&self) -> Option<u64> {
+        Some(self.deliveries.front()?.position)
+    }
+
     /// What is kept from `position` on, oldest first.
     pub(super) fn since(&self, position: u64) -> impl Iterator<Item = &Delivery> {
         let first = self.deliveries.front().map_or(0, |delivery| delivery.position);

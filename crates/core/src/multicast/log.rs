@@ -2,10 +2,10 @@
 
 use super::{
     Config, Cx, DELIVERY_OVERHEAD, Delivery, Event, Refusal, Status, Ticket, gather::Ended,
-    history::History, window::Window,
+    durable::Journal, history::History, recall::Recall, window::Window,
 };
 use crate::{planted::Bug, tally::Tally};
-use alloc::collections::VecDeque;
+use alloc::{boxed::Box, collections::VecDeque};
 use bytes::Bytes;
 
 /// What outlasts the views.
@@ -28,6 +28,10 @@ pub(super) struct Log {
     pub(super) former: Former,
     /// The view that was closed last, for those that have not closed it yet.
     pub(super) ended: Option<Ended>,
+    /// What is known of the durable log, if there is one (T9).
+    pub(super) journal: Option<Journal>,
+    /// What was read of it, until the view is known that it is about.
+    pub(super) recalled: Option<Box<Recall>>,
     pub(super) leaving: bool,
     drained: bool,
     pub(super) resent: Tally,
@@ -64,6 +68,8 @@ impl Log {
             tickets: VecDeque::new(),
             former: Former::default(),
             ended: None,
+            journal: config.durable.then(Journal::default),
+            recalled: None,
             leaving: false,
             drained: false,
             resent: Tally::default(),
@@ -76,7 +82,8 @@ impl Log {
     pub(super) fn begin_anew(mut self, cx: &mut Cx<'_>) -> Self {
         self.former.missed = true;
         self.take_former(cx);
-        Self { unread: self.unread, leaving: self.leaving, ..Self::new(self.config) }
+        let journal = self.journal.map(Journal::begin_anew);
+        Self { unread: self.unread, leaving: self.leaving, journal, ..Self::new(self.config) }
     }
 
     /// Whether a send would not be refused because of the window.
@@ -172,6 +179,7 @@ impl Log {
         let (position, sequence) = (delivery.position, delivery.sequence);
         let own =
             delivery.sender == self.config.me && delivery.incarnation == self.former.incarnation;
+        self.write_learned(&delivery, cx);
         self.deliver(delivery, cx);
         while let Some(lost) =
             self.former.sends.pop_front_if(|lost| own && lost.sequence <= sequence)

@@ -2,7 +2,7 @@
 //! boundaries.
 
 use super::{
-    Body, Command, Cut, Cx, Input, InputOf, Message, Multicast, Timer,
+    Body, Command, Cut, Cx, Input, InputOf, LogEntry, Message, Multicast, Timer,
     group::Group,
     learning::{Learning, Lesson},
 };
@@ -16,6 +16,7 @@ pub(super) fn is_beyond_view(input: &InputOf<Multicast>) -> bool {
             matches!(message.body, Body::Fetch { .. } | Body::Learn { .. } | Body::Lesson { .. })
         }
         Input::Timer(timer) => *timer == Timer::Learn,
+        Input::Start(_) | Input::Appended(_) => true,
         Input::Command(command) => matches!(
             command,
             Command::Install { .. }
@@ -31,6 +32,8 @@ pub(super) fn is_beyond_view(input: &InputOf<Multicast>) -> bool {
 impl Multicast {
     pub(super) fn beyond_view(&mut self, input: InputOf<Self>, cx: &mut Cx<'_>) {
         match input {
+            Input::Start(saved) => self.on_start(saved.map(|saved| saved.log), cx),
+            Input::Appended(number) => self.on_appended(number, cx),
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(_) => self.on_learn_timer(cx),
             Input::Command(Command::Install { view, cut }) => self.on_install(&view, &cut, cx),
@@ -83,21 +86,52 @@ impl Multicast {
 
     /// An earlier life was a member of this view (V6).
     fn on_restore(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
-        self.end_restored(cut, cx);
-        if let Some(log) = self.log.take() {
-            self.group = Some(Group::restored(log, view, cut, cx));
+        let is_restored = |group: &Group| group.standing.restored && group.view == view.number;
+        if self.group.as_ref().is_some_and(is_restored) {
+            return; // At the start, for its report.
+        }
+        let remembers = self.end_restored(view.number, cut, cx);
+        if let Some(mut log) = self.log.take() {
+            let segment = if remembers {
+                log.resume(view, cut, cx)
+            } else {
+                log.remember(view, cut, cx)
+            };
+            self.group = Some(Group::restored(log, view, cut, segment.as_ref(), cx));
         }
     }
 
-    /// Who was mute in a view delivers nothing at its end.
-    fn end_restored(&mut self, cut: &Cut, cx: &mut Cx<'_>) {
-        if let Some(group) = self.group.take_if(|group| group.standing.restored) {
-            self.log = Some(group.end_restored(cut, cx));
+    /// Who was mute in a view delivers nothing at its end, unless it has everything of it (T9): then
+    /// this is true.
+    fn end_restored(&mut self, next: u64, cut: &Cut, cx: &mut Cx<'_>) -> bool {
+        let Some(group) = self.group.take_if(|group| group.standing.restored) else { return false };
+        let closes = group.standing.remembers && group.view + 1 == next && group.has(cut);
+        let log = if closes { group.close(cut, cx) } else { group.end_restored(cut, cx) };
+        self.log = Some(log);
+        closes
+    }
+
+    /// What an earlier life has left in its log.
+    fn on_start(&mut self, entries: Option<Vec<LogEntry>>, cx: &mut Cx<'_>) {
+        if let (Some(entries), Some(log)) = (entries, self.log.as_mut())
+            && log.config.durable
+        {
+            log.recall(entries, cx);
+        }
+    }
+
+    fn on_appended(&mut self, number: u64, cx: &mut Cx<'_>) {
+        self.log_mut().on_appended(number);
+        if let Some(group) = &mut self.group {
+            group.on_appended(cx);
+        }
+        if let Some(learning) = self.learning.take() {
+            self.go_on_learning(learning, cx);
         }
     }
 
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
-        self.end_restored(cut, cx);
+        self.end_restored(view.number, cut, cx);
         if let Some(group) = self.group.take() {
             // Mute to the end, and taken in anew, since all memory is lost (V5).
             self.log = Some(group.part(cx));
@@ -178,7 +212,8 @@ impl Multicast {
 
     /// A joiner that has all that comes before its view takes part in it from now on.
     fn go_on_learning(&mut self, learning: Learning, cx: &mut Cx<'_>) {
-        let complete = learning.is_complete(self.log());
+        // T9: it will acknowledge what it may be asked to remember.
+        let complete = learning.is_complete(self.log()) && self.log().knows_durably();
         self.learning = Some(learning);
         if let Some(group) = self.group.as_mut().filter(|_| complete) {
             group.on_learned(cx);

@@ -133,7 +133,7 @@ impl Group {
     }
 
     pub(super) fn on_want(&mut self, from: usize, first: u64, to: u64, cx: &mut Cx<'_>) -> bool {
-        if to > self.log.window.last() || first == 0 {
+        if to > self.sent() || first == 0 {
             return false;
         }
         let progress = &mut self.repair.peers[from];
@@ -189,8 +189,9 @@ impl Group {
     fn resend_overdue(&mut self, member: usize, cx: &mut Cx<'_>) {
         let now = cx.now();
         let first = self.receipts.of(member, self.me) + 1;
+        let sent = self.sent();
         let progress = &mut self.repair.peers[member];
-        let target = self.log.window.sent_until(now, progress.patience.span());
+        let target = self.log.window.sent_until(now, progress.patience.span()).min(sent);
         let over = cx.has(Bug::RepeatsOnce) && progress.next > first;
         if first > target || now < progress.until || over {
             return;
@@ -231,7 +232,7 @@ impl Group {
         let mut next = first;
         let mut bytes = 0;
         let most = if cx.has(Bug::NeverResends) { 0 } else { part };
-        for (sequence, own) in self.log.window.range(first, last).take(most) {
+        for (sequence, own) in self.log.window.range(first, last.min(self.sent())).take(most) {
             // One message may always go, whatever its size.
             if bytes > 0 && bytes + own.payload.len() > PART_BYTES_MAX {
                 break;

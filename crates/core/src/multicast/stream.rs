@@ -1,6 +1,6 @@
 //! What comes from one sender: pieces are put together, gaps noticed, clocks counted.
 
-use super::{Body, UNSTABLE_MESSAGES_MAX};
+use super::{Body, Config, UNSTABLE_MESSAGES_MAX};
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec,
@@ -48,6 +48,19 @@ pub(super) struct Limits {
     /// No sender that keeps to its window has more bytes than this, or one message, that somebody
     /// lacks.
     pub(super) unstable: usize,
+}
+
+impl Limits {
+    /// The limits of a view of `n` members.
+    pub(super) fn new(config: &Config, n: usize) -> Self {
+        let share = (config.unstable_bytes_max / n).max(1);
+        Self {
+            message: config.message_bytes_max,
+            pieces: config.message_bytes_max / config.fragment_bytes + 1,
+            early: share.max(config.message_bytes_max),
+            unstable: config.unstable_bytes_max,
+        }
+    }
 }
 
 /// What became of a piece.

@@ -62,6 +62,7 @@ fn config(position: usize) -> Config {
         history_bytes_max: 2000,
         heartbeat: HEARTBEAT,
         repeat: REPEAT,
+        durable: false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     planted::Bug,
     protocol::{Context, Input},
     tokenring::{self, TokenRing},
-    view::{POSITIONS_AHEAD, Record, Value},
+    view::{POSITIONS_AHEAD, Record, Saved, Value},
 };
 use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 
@@ -73,11 +73,25 @@ impl Group {
 
     // ---- Inputs ----
 
-    pub(super) fn on_start(&mut self, record: Option<&Record>, cx: &mut Cx<'_>) {
-        self.founding.handle(Input::Start(record.cloned().map(Box::new)), cx);
-        self.change.handle(Input::Start(record.cloned().map(Box::new)), cx);
+    pub(super) fn on_start(&mut self, saved: Option<Saved>, cx: &mut Cx<'_>) {
+        let record = saved.as_ref().map(|saved| saved.record.clone());
+        let alone = || record.clone().map(|record| Box::new(record.into()));
+        self.founding.handle(Input::Start(alone()), cx);
         self.tell_lock(Input::Start(None), cx);
-        self.tell_order(Input::Start(None), cx);
+        self.tell_order(Input::Start(saved.map(Box::new)), cx);
+        if let Some(record) = &record {
+            self.remember(record, cx);
+        }
+        self.change.handle(Input::Start(alone()), cx);
+    }
+
+    /// What is left of the order is reported with the first promise (T9).
+    fn remember(&mut self, record: &Record, cx: &mut Cx<'_>) {
+        let Value { view, order: cut, .. } = record.installed.clone();
+        self.tell_order(Input::Command(multicast::Command::Restore { view, cut }), cx);
+        if let Some(report) = self.order.as_ref().and_then(|order| order.machine.report()) {
+            self.change.handle(Input::Command(change::Command::Remember(report)), cx);
+        }
     }
 
     pub(super) fn on_timer(&mut self, timer: Timer, cx: &mut Cx<'_>) {
@@ -357,7 +371,7 @@ impl Group {
         }
     }
 
-    fn tell_order(&mut self, input: crate::InputOf<Multicast>, cx: &mut Cx<'_>) {
+    pub(super) fn tell_order(&mut self, input: crate::InputOf<Multicast>, cx: &mut Cx<'_>) {
         if let Some(order) = &mut self.order {
             order.handle(input, cx);
         }

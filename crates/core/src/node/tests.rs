@@ -1,5 +1,7 @@
 //! What only the composition can get wrong.
 
+mod durable;
+
 use super::*;
 use crate::{
     protocol::{Effect, Rng},
@@ -56,6 +58,11 @@ fn id(i: usize) -> NodeId {
 const MS: Duration = Duration::from_millis(1);
 
 fn machine(i: usize, n: usize, life: u128) -> Node {
+    machine_with(i, n, life, false)
+}
+
+/// With a durable log or without.
+fn machine_with(i: usize, n: usize, life: u128, durable: bool) -> Node {
     let (name, life) = (name(i), Life(life));
     let founding = founding::Config {
         name: name.clone(),
@@ -93,6 +100,7 @@ fn machine(i: usize, n: usize, life: u128) -> Node {
         history_bytes_max: 100_000,
         heartbeat: 200 * MS,
         repeat: 200 * MS,
+        durable,
     };
     let detector = detector::Config { heartbeat: 500 * MS, suspect_min: 1500 * MS };
     let group = Some(GroupConfig { founding, change, lock: Some(lock), order: Some(order) });
@@ -131,7 +139,7 @@ fn revive(group: &mut Group<Node>, i: usize, n: usize, life: u128) {
 fn restart(group: &mut Group<Node>, i: usize, n: usize, life: u128, record: Option<Record>) {
     let others: Vec<NodeId> = group.machines.keys().copied().collect();
     group.machines.insert(id(i), machine(i, n, life));
-    group.input(id(i), Input::Start(record.map(Box::new)));
+    group.input(id(i), Input::Start(record.map(|record| Box::new(record.into()))));
     for peer in others {
         group.input(id(i), Input::LinkUp(peer));
         group.input(peer, Input::LinkUp(id(i)));

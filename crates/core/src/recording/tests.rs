@@ -97,7 +97,7 @@ fn input() -> impl Strategy<Value = InputOf<Node>> {
                 accepted: Some((Ballot::default(), installed(view.clone()))),
                 installed: installed(view),
             });
-            Input::Start(record.map(Box::new))
+            Input::Start(record.map(|record| Box::new(record.into())))
         }),
         (id(), message()).prop_map(|(from, message)| Input::Message { from, message }),
         Just(Input::Timer(Timer::Detector(detector::Timer::Tick))),

@@ -113,7 +113,7 @@ impl World {
                 Effect::SetTimer { timer, .. } => drop(self.timers.insert((node, timer))),
                 Effect::CancelTimer(timer) => drop(self.timers.remove(&(node, timer))),
                 Effect::Emit(event) => self.check(node, event),
-                Effect::Save(_) | Effect::Append(_) => unreachable!(),
+                Effect::Save(_) | Effect::Append(_) | Effect::Trim(_) => unreachable!(),
             }
         }
     }

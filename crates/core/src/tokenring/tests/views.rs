@@ -140,7 +140,7 @@ impl Walk {
                     self.peers[i].timers.remove(&timer);
                 }
                 Effect::Emit(event) => self.heard(i, &event),
-                Effect::Save(_) | Effect::Append(_) => {}
+                Effect::Save(_) | Effect::Append(_) | Effect::Trim(_) => {}
             }
         }
         self.check();

@@ -1,0 +1,247 @@
+//! Writing ahead (T9): what is received is on disk before any frame acknowledges it, own messages
+//! before they are sent, and the messages of a cut before it is accepted.
+//!
+//! The machine appends, and goes on; what waits for the disk does so until [`Input::Appended`]
+//! tells how far it is. Without a log all of this is one question whether there is one.
+//!
+//! [`Input::Appended`]: crate::Input::Appended
+
+use super::{Cut, Cx, Delivery, Line, LogEntry, group::Group, log::Log, stream::Stream};
+use crate::{planted::Bug, view::View};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+
+/// The most points of return that are kept in mind.
+const ANCHORS_MAX: usize = 64;
+/// A mark is made after so many messages, at least and at most,
+const MARK_MESSAGES_MIN: usize = 16;
+const MARK_MESSAGES_MAX: usize = 1024;
+/// or after so many bytes.
+const MARK_BYTES: usize = 1 << 20;
+
+/// What is known of the durable log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Journal {
+    /// The number of the last entry,
+    last: u64,
+    /// and of the last that is durable.
+    durable: u64,
+    /// The last entry of what was learned.
+    learned: u64,
+    /// Messages of the view that are not durable, oldest first.
+    pending: VecDeque<Pending>,
+    /// The view, and the sequences with which it begins.
+    view: Option<View>,
+    /// From where the log could be read again, oldest first.
+    anchors: VecDeque<Anchor>,
+    /// Without any of them: who has all entries after this has all.
+    since: u64,
+    /// Messages and bytes since the last of them.
+    messages: usize,
+    bytes: usize,
+}
+
+/// A message that is not durable yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Pending {
+    number: u64,
+    sender: usize,
+    sequence: u64,
+}
+
+/// From where the log can be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Anchor {
+    number: u64,
+    view: u64,
+    /// Per position of the view: no entry before is of a later sequence. None where the view begins.
+    received: Option<Vec<u64>>,
+    /// The last position that is delivered here.
+    position: u64,
+    /// The entries up to this one are not needed.
+    since: u64,
+}
+
+impl Journal {
+    /// What an earlier life has left: its last entry, and what lies before its first.
+    pub(super) fn recalled(last: u64, since: u64) -> Self {
+        Self { last, durable: last, since, ..Self::default() }
+    }
+
+    /// The same for another group: nothing that was written is of use.
+    pub(super) fn begin_anew(self) -> Self {
+        let Self { last, durable, learned, .. } = self;
+        Self { last, durable, learned, since: last, ..Self::default() }
+    }
+
+    fn append(&mut self, line: Line, cx: &mut Cx<'_>) -> u64 {
+        self.last += 1;
+        cx.append(LogEntry { number: self.last, line });
+        self.last
+    }
+
+    /// A view begins.
+    pub(super) fn begin(&mut self, view: &View, cut: &Cut, position: u64, cx: &mut Cx<'_>) {
+        let since = self.anchors.back().map_or(self.since, |anchor| anchor.since);
+        let (boxed, cut) = (Box::new(view.clone()), Box::new(cut.clone()));
+        let number = self.append(Line::Began { view: boxed, cut, position }, cx);
+        self.pending.clear();
+        self.anchor(Anchor { number, view: view.number, received: None, position, since });
+        self.view = Some(view.clone());
+    }
+
+    /// Returns to a view of which the log tells already.
+    pub(super) fn resume(&mut self, view: &View) {
+        self.view = Some(view.clone());
+    }
+
+    fn anchor(&mut self, anchor: Anchor) {
+        (self.messages, self.bytes) = (0, 0);
+        if self.anchors.len() == ANCHORS_MAX {
+            self.anchors.pop_front();
+        }
+        self.anchors.push_back(anchor);
+    }
+}
+
+impl Log {
+    /// Whether all that was to be kept is durable.
+    pub(super) fn is_synced(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.durable == journal.last)
+    }
+
+    /// Whether all that was learned is durable: only then may it be counted on.
+    pub(super) fn knows_durably(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.durable >= journal.learned)
+    }
+
+    /// Keeps what another has told of the order.
+    pub(super) fn write_learned(&mut self, delivery: &Delivery, cx: &mut Cx<'_>) {
+        if let Some(journal) = &mut self.journal {
+            journal.learned = journal.append(Line::Learned(delivery.clone()), cx);
+        }
+    }
+
+    /// Everything up to this entry is durable.
+    pub(super) fn on_appended(&mut self, number: u64) {
+        if let Some(journal) = &mut self.journal {
+            journal.durable = number.clamp(journal.durable, journal.last);
+        }
+    }
+}
+
+impl Group {
+    /// Messages of this sender were received, up to `to`: they are acknowledged once they are
+    /// durable (T9). True if that is so at once, since there is no log.
+    pub(super) fn keep(&mut self, sender: usize, from: u64, to: u64, cx: &mut Cx<'_>) -> bool {
+        let Some(journal) = &mut self.log.journal else { return true };
+        for (sequence, ready) in self.streams[sender].range(from, to) {
+            let (time, payload) = (ready.time, ready.payload.clone());
+            journal.messages += 1;
+            journal.bytes += payload.len();
+            let line = Line::Message { sender: sender as u16, sequence, time, payload };
+            let number = journal.append(line, cx);
+            if !cx.has(Bug::AcksBeforeDurable) {
+                journal.pending.push_back(Pending { number, sender, sequence });
+            }
+        }
+        cx.has(Bug::AcksBeforeDurable)
+    }
+
+    /// Messages were fetched for the cut: it is accepted once they are durable (T7, T9).
+    pub(super) fn keep_fetched(&mut self, sender: usize, from: u64, to: u64, cx: &mut Cx<'_>) {
+        // Who does not remember the view has nothing that these would follow.
+        let forgetful = self.standing.restored && !self.standing.remembers;
+        let Some(journal) = self.log.journal.as_mut().filter(|_| !forgetful) else { return };
+        let Some(gathering) = &self.gathering else { return };
+        for (sequence, ready) in gathering.stream(sender).range(from, to) {
+            let (time, payload) = (ready.time, ready.payload.clone());
+            let line = Line::Message { sender: sender as u16, sequence, time, payload };
+            journal.append(line, cx);
+        }
+    }
+
+    /// More is durable: it is acknowledged, and what is own leaves.
+    pub(super) fn on_appended(&mut self, cx: &mut Cx<'_>) {
+        self.say_gathered(cx);
+        let mut received = false;
+        while let Some(Pending { sender, sequence, .. }) = self.pop_durable() {
+            if self.frozen.is_some() {
+                continue; // V2
+            }
+            self.receipts.raise(self.me, sender, sequence);
+            received |= sender != self.me;
+            if sender == self.me {
+                let own = self.log.window.range(sequence, sequence).next();
+                let own = own.map(|(_, own)| (own.time, own.payload.clone()));
+                let (time, payload) = own.expect("what nobody has received is in the window");
+                self.post(sequence, time, &payload, cx);
+            }
+        }
+        if received || self.heard > self.passed {
+            self.arm_flush(cx);
+        }
+        self.mark(cx);
+    }
+
+    fn pop_durable(&mut self) -> Option<Pending> {
+        let journal = self.log.journal.as_mut()?;
+        let durable = journal.durable;
+        journal.pending.pop_front_if(|pending| pending.number <= durable)
+    }
+
+    /// The last own message that has left: those after it are not durable yet.
+    pub(super) fn sent(&self) -> u64 {
+        self.receipts.of(self.me, self.me)
+    }
+
+    /// "All I send after this sequence is later than this time" (T1): what waits for the disk has
+    /// its time, and is still to be sent.
+    pub(super) fn promise(&self) -> (u64, u64) {
+        let sent = self.sent();
+        let next = self.log.window.range(sent + 1, sent + 1).next();
+        (next.map_or(self.log.clock, |(_, own)| own.time - 1), sent)
+    }
+
+    /// Every now and then: notes how far the view has got, and lets go of what no later life needs.
+    fn mark(&mut self, cx: &mut Cx<'_>) {
+        let settled = !self.standing.behind && self.learned == 0 && self.frozen.is_none();
+        let Some(journal) = self.log.journal.as_mut().filter(|_| settled) else { return };
+        let every = self.log.config.history_messages_max / 4;
+        let due = every.clamp(MARK_MESSAGES_MIN, MARK_MESSAGES_MAX);
+        if journal.messages < due && journal.bytes < MARK_BYTES {
+            return;
+        }
+        let Some(view) = journal.view.clone() else { return };
+        let number = self.view;
+        // What all have received, and is delivered here. If that is anything in this view, all have
+        // begun it, and nobody asks for what was before.
+        let column = |sender: usize| self.receipts.column(sender).iter().copied().min();
+        let stable = |(sender, stream): (usize, &Stream)| {
+            column(sender).unwrap_or(0).min(stream.delivered())
+        };
+        let stable: Vec<u64> = self.streams.iter().enumerate().map(stable).collect();
+        let is_stable = |received: &Vec<u64>| received.iter().zip(&stable).all(|(r, s)| r <= s);
+        let of_view = journal.anchors.iter().rev().filter(|anchor| anchor.view == number);
+        let past = |anchor: &&Anchor| anchor.received.as_ref().is_some_and(is_stable);
+        let since = of_view.clone().find(past).map(|anchor| anchor.number);
+        let before = journal.anchors.back().map_or(journal.since, |anchor| anchor.since);
+        let since = since.unwrap_or(before).max(before);
+        let delivered = self.streams.iter().map(Stream::delivered).collect();
+        let received = Some(self.streams.iter().map(Stream::received).collect());
+        let position = self.log.position;
+        let line = Line::Mark { view: Box::new(view), delivered, position, since };
+        let entry = journal.append(line, cx);
+        journal.anchor(Anchor { number: entry, view: number, received, position, since });
+        // As much is kept on disk as in memory, and what somebody may have to fetch.
+        let first = self.log.history.first().unwrap_or(position + 1);
+        let Some(keep) = journal.anchors.iter().rposition(|anchor| anchor.position < first) else {
+            return;
+        };
+        journal.anchors.drain(..keep);
+        let since = journal.anchors[0].since;
+        if since > journal.since {
+            journal.since = since;
+            cx.trim(since);
+        }
+    }
+}
