@@ -494,7 +494,7 @@ impl ViewChange {
                     let listed = value.view.position_of(self.me, self.config.life).is_some()
                         || self.is_mute_in(&value);
                     let next = value.view.number == number + 1 && follows(&value, seat.view());
-                    if seat.remembers() && listed && next {
+                    if seat.remembers() && listed && next && !value.loss {
                         return self.install_from(from, value, cx);
                     }
                     return self.install(value, cx);
@@ -504,8 +504,10 @@ impl ViewChange {
                     return self.leave_group(&value, cx);
                 }
                 if self.is_admitted_anew(&value) {
-                    // It has missed that it was left out in between.
-                    self.leave_group(&value, cx);
+                    // It has missed that it was left out in between, unless all begin anew (V5).
+                    if !value.loss {
+                        self.leave_group(&value, cx);
+                    }
                     return self.install(value, cx);
                 }
                 if value.view.number != number + 1 || !follows(&value, seat.view()) {
@@ -623,8 +625,10 @@ impl ViewChange {
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
         seat.mute = !cx.has(Bug::RestartedSpeaks);
-        seat.promised = record.promised;
-        seat.accepted = record.accepted;
+        if !cx.has(Bug::RestartForgets) {
+            seat.promised = record.promised;
+            seat.accepted = record.accepted;
+        }
         seat.largest = record.promised.unwrap_or_default();
         seat.ceiling = record.ceiling;
         seat.beats_due = Some(cx.now() + self.config.patience);
@@ -775,6 +779,9 @@ impl Protocol for ViewChange {
         match input {
             Input::Start(Some(saved)) => {
                 self.earlier.clone_from(&saved.record.lives);
+                if cx.has(Bug::LivesForgotten) {
+                    self.earlier = saved.record.lives.last().copied().into_iter().collect();
+                }
                 self.restore(saved.record, cx);
             }
             Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}

@@ -105,7 +105,8 @@ impl Multicast {
     /// this is true.
     fn end_restored(&mut self, next: u64, cut: &Cut, cx: &mut Cx<'_>) -> bool {
         let Some(group) = self.group.take_if(|group| group.standing.restored) else { return false };
-        let closes = group.standing.remembers && group.view + 1 == next && group.has(cut);
+        let closes = group.standing.remembers && group.view + 1 == next;
+        let closes = closes && !cut.lost && group.has(cut);
         let log = if closes { group.close(cut, cx) } else { group.end_restored(cut, cx) };
         self.log = Some(log);
         closes
@@ -133,7 +134,7 @@ impl Multicast {
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
         self.end_restored(view.number, cut, cx);
         if let Some(group) = self.group.take() {
-            // Mute to the end, and taken in anew, since all memory is lost (V5).
+            // Taken in anew, since memories are lost for good (V5).
             self.log = Some(group.part(cx));
         }
         let Some(mut log) = self.log.take() else { return };
