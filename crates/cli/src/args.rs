@@ -265,6 +265,11 @@ pub(crate) struct Multicast {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
+    /// Keep the messages in the data directory, too: each is on disk before it is acknowledged, and
+    /// what has got its place is there again even if all peers are killed at once
+    #[arg(long, requires = "data_dir")]
+    pub(crate) durable: bool,
+
     #[command(flatten)]
     pub(crate) shared: Shared,
 }

@@ -38,6 +38,7 @@ pub struct Builder {
     insecure: bool,
     limits: Limits,
     data_dir: Option<PathBuf>,
+    durable: bool,
     record: Option<PathBuf>,
     subscribed: Subscribed,
 }
@@ -224,6 +225,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What is durable is kept somewhere.
+    #[error("a durable order needs a data directory")]
+    NoDataDir,
     /// The recording cannot be written.
     #[error("cannot record into {path}: {source}", path = path.display())]
     Record {
@@ -248,6 +252,7 @@ impl Builder {
             insecure: false,
             limits: Limits::default(),
             data_dir: None,
+            durable: false,
             record: None,
             subscribed: Subscribed::default(),
         }
@@ -301,6 +306,18 @@ impl Builder {
     /// must not say what it may forget; [`Node::failure`] has the reason.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// Keeps the order in the data directory, too: what is received is on disk before it is
+    /// acknowledged, and own messages before they are sent. What has got its place is then there
+    /// again after any restart, also of all members at once, as far back as the history goes
+    /// ([`Limits::history_messages_max`]): the new life delivers it again, at the same positions.
+    /// It costs each batch of messages an `fdatasync`, which the order waits for, but not the node.
+    ///
+    /// All members should do so: a group forgets what only those have acknowledged who do not.
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
         self
     }
 
@@ -434,6 +451,7 @@ pub(crate) struct Plan {
     pub(crate) insecure: bool,
     pub(crate) limits: Limits,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) durable: bool,
     pub(crate) record: Option<PathBuf>,
     /// Who may be dialled, and where.
     pub(crate) book: BTreeMap<NodeId, (Name, String)>,
@@ -471,14 +489,18 @@ impl Builder {
             None => None,
             Some(gossip) => Some((gossip.check(&name, &book)?, gossip.strategy)),
         };
-        let Self { listen, insecure, limits, data_dir, record, subscribed, .. } = self;
+        let Self { listen, insecure, limits, data_dir, durable, record, subscribed, .. } = self;
         limits.check()?;
+        if durable && data_dir.is_none() {
+            return Err(StartError::NoDataDir);
+        }
         Ok(Plan {
             name,
             listen,
             insecure,
             limits,
             data_dir,
+            durable,
             record,
             book,
             group,

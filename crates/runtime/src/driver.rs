@@ -23,6 +23,7 @@ use crate::{
     node::Installed,
     request::{Incoming, Publish, Request, Send},
     shared::Shared,
+    storage::StorageError,
     transport::{
         LinkEvent,
         inbound::{FromPeer, Said},
@@ -81,12 +82,14 @@ enum Wakeup {
     Publish(Publish),
     /// The application has read so many bytes of delivered messages, came, or went.
     Read(usize),
+    /// The durable log is on disk up to this entry, or cannot be written.
+    Appended(Result<u64, StorageError>),
     /// It is time for something.
     Timer,
 }
 
 /// Where wake-ups come from.
-const SOURCES: usize = 6;
+const SOURCES: usize = 7;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -245,6 +248,7 @@ impl Driver {
                 return self.incoming.publications.next().map(Wakeup::Publish);
             }
             5 => return self.shared.unread.take_read().map(Wakeup::Read),
+            6 => self.saving.poll_appended(cx).map(|appended| Some(Wakeup::Appended(appended))),
             _ => return None,
         };
         match polled {
@@ -283,6 +287,8 @@ impl Driver {
                 self.command(Command::Gossip(gossip::Command::Publish { ticket, payload }));
             }
             Wakeup::Read(bytes) => self.on_read(bytes),
+            Wakeup::Appended(Ok(number)) => self.input(Input::Appended(number)),
+            Wakeup::Appended(Err(error)) => self.stop_unsaved(error),
             // What is due is fired at each turn.
             Wakeup::Timer => {}
         }
@@ -462,7 +468,9 @@ impl Driver {
                 Effect::CancelTimer(timer) => self.timers.cancel(timer),
                 // What comes after a save that fails never leaves.
                 Effect::Save(record) if !self.save(&record) => break,
-                Effect::Save(_) | Effect::Append(_) => {}
+                Effect::Save(_) => {}
+                Effect::Append(entry) => self.saving.append(&entry),
+                Effect::Trim(number) => self.saving.trim(number),
                 Effect::Emit(event) => self.on_event(event),
             }
         }
@@ -519,6 +527,7 @@ impl Driver {
             self.input(Input::Timer(timer));
         }
         self.inputs = 0;
+        self.saving.flush();
         self.links.flush();
         self.write_recording();
         self.hand_over();

@@ -7,6 +7,7 @@
 //! and with it a promise forgotten (V1). Saves are rare.
 
 mod envelope;
+pub(crate) mod log;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -56,6 +57,15 @@ pub enum StorageError {
         owner: Name,
         /// Who has opened it.
         node: Name,
+    },
+    /// The order went on in it, and would go on without it.
+    #[error(
+        "the data directory {} has a durable log of the order, which this node would not write: make \
+         it durable again, or remove the files order-*.log", dir.display()
+    )]
+    HasLog {
+        /// The directory.
+        dir: PathBuf,
     },
     /// It is sound, but not for this version.
     #[error(

@@ -56,7 +56,7 @@ fn started_with(recording: &Path) -> Option<Record> {
     let (_, at) = recording::header(&bytes).unwrap().unwrap();
     let (Entry { input, .. }, _) = recording::entry(&bytes[at..], true).unwrap().unwrap();
     match input {
-        Input::Start(record) => record.map(|record| *record),
+        Input::Start(saved) => saved.map(|saved| saved.record),
         other => panic!("{other:?}"),
     }
 }

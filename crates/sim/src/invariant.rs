@@ -12,6 +12,7 @@ mod bounded_turns;
 mod causal_order;
 mod circulation;
 mod consent;
+mod durability;
 mod exclusion;
 mod fences;
 mod integrity;
@@ -43,6 +44,7 @@ pub use causal_order::CausalOrder;
 pub use circulation::Circulation;
 pub use consent::Consent;
 use core::fmt;
+pub use durability::Durability;
 pub use exclusion::Exclusion;
 pub use fences::Fences;
 pub use integrity::Integrity;
@@ -164,6 +166,7 @@ pub struct Invariants {
     true_receipts: TrueReceipts,
     uniformity: Uniformity,
     view_synchrony: ViewSynchrony,
+    durability: Durability,
     no_duplicate_rumors: NoDuplicateRumors,
     true_digests: TrueDigests,
     kept_rumors: KeptRumors,
@@ -196,6 +199,7 @@ impl Invariants {
             true_receipts: TrueReceipts::default(),
             uniformity: Uniformity::default(),
             view_synchrony: ViewSynchrony::default(),
+            durability: Durability::default(),
             no_duplicate_rumors: NoDuplicateRumors::default(),
             true_digests: TrueDigests::default(),
             kept_rumors: KeptRumors::default(),
@@ -228,7 +232,7 @@ impl Invariants {
         all.table().into_iter().map(property).collect()
     }
 
-    fn table(&mut self) -> [&mut dyn Invariant; 23] {
+    fn table(&mut self) -> [&mut dyn Invariant; 24] {
         [
             &mut self.peer_states,
             &mut self.one_chain,
@@ -250,6 +254,7 @@ impl Invariants {
             &mut self.true_receipts,
             &mut self.uniformity,
             &mut self.view_synchrony,
+            &mut self.durability,
             &mut self.no_duplicate_rumors,
             &mut self.true_digests,
             &mut self.kept_rumors,
@@ -297,8 +302,8 @@ impl Invariants {
 fn is_noticed(effect: &EffectOf<node::Node>) -> bool {
     match effect {
         Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
-        Effect::Emit(_) | Effect::Save(_) => true,
-        Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Append(_) => false,
+        Effect::Emit(_) | Effect::Save(_) | Effect::Append(_) => true,
+        Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Trim(_) => false,
     }
 }
 

@@ -60,7 +60,9 @@ pub struct Scenario {
     names: BTreeMap<NodeId, Name>,
 }
 
-/// Sets the dice of power cuts apart from all others.
+/// Sets the dice of durable logs apart from all others,
+const DURABLE: u64 = 0x6475_7261_626c_6521;
+/// and those of power cuts.
 const POWER: u64 = 0x706f_7765_7263_7574;
 
 impl Cast for Scenario {
@@ -188,8 +190,12 @@ impl Scenario {
             weather.outages.clear();
         } else if shape.group {
             // With dice of its own: all else stays as it is without.
+            let durable = Dice::new(seed ^ DURABLE).chance(200);
+            if durable {
+                keep_logs(&mut nodes);
+            }
             let mut dice = Dice::new(seed ^ POWER);
-            if dice.chance(150) {
+            if dice.chance(if durable { 600 } else { 150 }) {
                 weather.draw_power_cuts(&mut dice, &ids, storm);
             }
         }
@@ -265,6 +271,15 @@ impl Scenario {
             }
         }
         parts
+    }
+}
+
+/// What is ordered is on disk before it is acknowledged.
+fn keep_logs(nodes: &mut [NodePlan]) {
+    for node in nodes {
+        if let Some(order) = node.config.group.as_mut().and_then(|group| group.order.as_mut()) {
+            order.durable = true;
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use roundelay_core::{
     protocol::{Context, Effect, EffectOf, Input, InputOf, Protocol, Rng},
     time::Time,
     trace::TraceHasher,
+    view::Saved,
 };
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -255,8 +256,10 @@ impl<P: Protocol> Simulator<P> {
         slot.machine = machine;
         slot.rng = slot.dice.rng();
         slot.disk.open();
-        let record = slot.disk.record().cloned().map(Box::new);
-        self.input_at(start, node, Input::Start(record));
+        let record = slot.disk.record().cloned();
+        let log = || slot.disk.log().to_vec();
+        let saved = record.map(|record| Box::new(Saved { record, log: log() }));
+        self.input_at(start, node, Input::Start(saved));
     }
 
     /// Gives a node this input at this time.
@@ -499,6 +502,7 @@ impl<P: Protocol> Simulator<P> {
                 self.nodes[node].disk.append(entry.clone());
                 self.sync(node);
             }
+            Effect::Trim(number) => self.nodes[node].disk.trim(*number),
             Effect::Emit(_) => {}
         }
     }

@@ -118,6 +118,7 @@ fn effects<P: Subject>(cast: &dyn Cast, effects: &[EffectOf<P>]) -> Vec<String> 
             Effect::Emit(event) => words.event(event),
             Effect::Save(_) => "saves".into(),
             Effect::Append(entry) => format!("appends {}", entry.number),
+            Effect::Trim(number) => format!("trims its log up to {number}"),
             _ => continue,
         };
         finish(&mut sent, &mut told);

@@ -129,7 +129,7 @@ impl Network {
                 let inputs = commands.into_iter().map(|command| (node, Input::Command(command)));
                 self.under_way.extend(inputs);
             }
-            Effect::Save(_) | Effect::Append(_) => {}
+            Effect::Save(_) | Effect::Append(_) | Effect::Trim(_) => {}
         }
     }
 }
@@ -206,6 +206,7 @@ fn order(name: &Name) -> multicast::Config {
         history_bytes_max: 16 << 20,
         heartbeat: Duration::from_millis(50),
         repeat: Duration::from_millis(200),
+        durable: false,
     }
 }
 

@@ -4,13 +4,25 @@
 //! durable before anything that was sent after it leaves, without a queue of what waits for the
 //! disk. A view change saves once or twice, and nothing else does. Who has a slow disk pays with a
 //! pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
+//!
+//! What is appended to the durable log blocks nothing: it is written, batch by batch, by a thread
+//! for such work, one `fdatasync` for all that has come together since the last one, and the node
+//! hears how far it is.
 
 use super::{Driver, Phase};
 use crate::{
     builder::{Plan, StartError},
-    storage::{Storage, StorageError},
+    storage::{
+        Storage, StorageError,
+        log::{Batch, Log},
+    },
 };
-use roundelay_core::view::Record;
+use roundelay_core::{
+    multicast::LogEntry,
+    view::{Record, Saved},
+};
+use std::task::{self, Poll, ready};
+use tokio::task::JoinHandle;
 
 /// Where the record is kept.
 #[derive(Debug, Default)]
@@ -18,9 +30,26 @@ pub(super) struct Saving {
     /// None: nothing survives, and nothing is waited for.
     storage: Option<Storage>,
     /// What an earlier life has saved, until the node is started with it.
-    found: Option<Record>,
+    found: Option<Saved>,
     /// A save has failed: the node has stopped there and then.
     failed: bool,
+    /// The durable log, if there is one.
+    journal: Option<Journal>,
+}
+
+/// The durable log.
+#[derive(Debug)]
+struct Journal {
+    /// What is to be written next.
+    batch: Batch,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle(Log, Batch),
+    Writing(JoinHandle<(Log, Batch, Result<u64, StorageError>)>),
+    Broken,
 }
 
 impl Saving {
@@ -28,16 +57,75 @@ impl Saving {
     pub(super) fn open(plan: &Plan) -> Result<Self, StartError> {
         let Some(dir) = &plan.data_dir else { return Ok(Self::default()) };
         let storage = Storage::open(dir, &plan.name)?;
-        let found = storage.load()?;
-        Ok(Self { storage: Some(storage), found, failed: false })
+        let record = storage.load()?;
+        let (mut journal, mut log) = (None, Vec::new());
+        if plan.durable {
+            let (opened, entries) = Log::open(dir, record.is_some())?;
+            let state = State::Idle(opened, Batch::default());
+            journal = Some(Journal { batch: Batch::default(), state });
+            log = entries;
+        } else if Log::is_in(dir)? {
+            return Err(StorageError::HasLog { dir: dir.clone() }.into());
+        }
+        let found = record.map(|record| Saved { record, log });
+        Ok(Self { storage: Some(storage), found, failed: false, journal })
     }
 
-    pub(super) fn take_found(&mut self) -> Option<Record> {
+    pub(super) fn take_found(&mut self) -> Option<Saved> {
         self.found.take()
     }
 
     pub(super) fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    pub(super) fn append(&mut self, entry: &LogEntry) {
+        if let Some(journal) = &mut self.journal {
+            journal.batch.push(entry);
+        }
+    }
+
+    pub(super) fn trim(&mut self, number: u64) {
+        if let Some(journal) = &mut self.journal {
+            journal.batch.trim(number);
+        }
+    }
+
+    /// Begins to write what has been appended, unless that before it is still being written.
+    pub(super) fn flush(&mut self) {
+        let Some(journal) = self.journal.as_mut().filter(|journal| !journal.batch.is_empty())
+        else {
+            return;
+        };
+        match std::mem::replace(&mut journal.state, State::Broken) {
+            State::Idle(mut log, empty) => {
+                let mut batch = std::mem::replace(&mut journal.batch, empty);
+                journal.state = State::Writing(tokio::task::spawn_blocking(move || {
+                    let written = log.write(&mut batch);
+                    (log, batch, written)
+                }));
+            }
+            state => journal.state = state,
+        }
+    }
+
+    /// How far the log is on disk, when that is news.
+    pub(super) fn poll_appended(
+        &mut self,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<u64, StorageError>> {
+        let Some(journal) = &mut self.journal else { return Poll::Pending };
+        let State::Writing(writing) = &mut journal.state else { return Poll::Pending };
+        let (log, batch, written) = match ready!(std::pin::Pin::new(writing).poll(cx)) {
+            Ok(done) => done,
+            // The runtime shuts down, or the writer has panicked: nothing more is durable.
+            Err(_) => {
+                journal.state = State::Broken;
+                return Poll::Pending;
+            }
+        };
+        journal.state = if written.is_ok() { State::Idle(log, batch) } else { State::Broken };
+        Poll::Ready(written)
     }
 
     fn save(&mut self, record: &Record) -> Result<(), StorageError> {
@@ -50,11 +138,16 @@ impl Driver {
     /// not say it (V1), and never handles another input.
     pub(super) fn save(&mut self, record: &Record) -> bool {
         let Err(error) = self.saving.save(record) else { return true };
+        self.stop_unsaved(error);
+        false
+    }
+
+    /// The disk fails: the node stops there and then.
+    pub(super) fn stop_unsaved(&mut self, error: StorageError) {
         self.saving.failed = true;
         self.phase = Phase::Over;
         self.shared.lease.stop();
         self.shared.fail(error);
-        false
     }
 }
 

@@ -304,6 +304,7 @@ fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig
             unread_bytes_max: limits.unread_bytes_max,
             history_messages_max: limits.history_messages_max,
             history_bytes_max: limits.history_bytes_max,
+            durable: plan.durable,
             heartbeat: limits.multicast_heartbeat,
             repeat: limits.multicast_repeat,
         }),

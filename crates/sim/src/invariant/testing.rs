@@ -178,6 +178,30 @@ pub(crate) fn saves(promised: Option<Ballot>) -> Line {
     ))
 }
 
+/// Appends to its log.
+pub(crate) fn appends(number: u64) -> Line {
+    let line = multicast::Line::Unlogged;
+    Line::Effect(Effect::Append(multicast::LogEntry { number, line }))
+}
+
+/// A life begins with nothing,
+pub(crate) fn starts() -> Line {
+    Line::Input(Input::Start(None))
+}
+
+/// or with what was saved.
+pub(crate) fn starts_again() -> Line {
+    let installed = value_of(founded(3, tokenring::Mode::Rest));
+    let record = Record::of(1, [Life(1)].into(), installed);
+    Line::Input(Input::Start(Some(Box::new(record.into()))))
+}
+
+/// View 2 begins with a loss.
+pub(crate) fn loses() -> Line {
+    let view = view_of(2, &[], &[1, 2, 3]);
+    Line::Effect(Effect::Emit(node::Event::View { view, joins: true, loss: true, position: 9 }))
+}
+
 fn changes(body: change::Body) -> Line {
     let message = node::Message::Change(change::Message { cluster: 1, view: 1, body });
     Line::Effect(Effect::Send { to: To::One(id(9)), message })

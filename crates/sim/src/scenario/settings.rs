@@ -123,6 +123,7 @@ fn draw_order(dice: &mut Dice, names: &[Name]) -> multicast::Config {
         history_bytes_max: dice.pick(&[500, 1 << 25]),
         heartbeat: dice.span(ms(20), ms(500)),
         repeat: dice.span(ms(20), ms(500)),
+        durable: false,
     }
 }
 

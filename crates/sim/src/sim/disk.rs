@@ -37,6 +37,15 @@ impl Disk {
         self.log.push(entry);
     }
 
+    /// Forgets the entries up to this number, which are durable.
+    pub(super) fn trim(&mut self, number: u64) {
+        let gone = self.log.partition_point(|entry| entry.number <= number);
+        assert!(gone <= self.durable, "what is not durable is needed");
+        self.log.drain(..gone);
+        self.durable -= gone;
+        self.syncing = self.syncing.map(|end| end - gone);
+    }
+
     /// Begins a sync of what has been appended so far. There is only one at a time: what is
     /// appended meanwhile goes with the next one.
     pub(super) fn begin_sync(&mut self) -> bool {
@@ -50,7 +59,7 @@ impl Disk {
     /// Ends the sync: the number of the last durable entry.
     pub(super) fn end_sync(&mut self) -> u64 {
         self.durable = self.syncing.take().expect("a sync is under way");
-        self.log[self.durable - 1].number
+        self.log.get(self.durable.wrapping_sub(1)).map_or(0, |entry| entry.number)
     }
 
     /// The machine loses its power. Of what was not synced any prefix may have reached the disk,
@@ -67,6 +76,9 @@ impl Disk {
     pub(super) fn open(&mut self) {
         self.torn = None;
         self.syncing = None;
+        if self.record.is_none() {
+            self.log.clear(); // It was in no view: nobody counts on what it has learned.
+        }
         self.durable = self.log.len();
     }
 }
@@ -74,10 +86,7 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry(number: u64) -> LogEntry {
-        LogEntry { number, sender: 0, sequence: number, time: 1, payload: bytes::Bytes::new() }
-    }
+    use crate::sim::tests::{entry, record};
 
     fn numbers(disk: &Disk) -> Vec<u64> {
         disk.log.iter().map(|entry| entry.number).collect()
@@ -115,6 +124,7 @@ mod tests {
             let torn = disk.torn.as_ref().map(|entry| entry.number);
             assert!(torn.is_none_or(|torn| torn == kept.len() as u64 + 1));
             ends.insert((kept.len(), torn));
+            disk.save(record());
             disk.open();
             assert_eq!((numbers(&disk), &disk.torn), (kept, &None));
             assert!(!disk.begin_sync());

@@ -4,7 +4,10 @@ mod durability;
 
 use super::*;
 use crate::network::{Duplication, Jam, Latency, Loss, Path, Straggling, Verdict};
-use roundelay_core::view::{Record, Value};
+use roundelay_core::{
+    multicast::{Line, LogEntry},
+    view::{Record, Value},
+};
 
 /// Says its number to the others every ten milliseconds, at the batch boundary, and tells how many
 /// it has heard.
@@ -57,13 +60,7 @@ impl Protocol for Counter {
             Input::Message { .. } => self.heard += 1,
             Input::Command(Order::CancelTick) => cx.cancel_timer(Alarm::Tick),
             Input::Command(Order::Append(number)) => {
-                cx.append(roundelay_core::multicast::LogEntry {
-                    number,
-                    sender: 0,
-                    sequence: number,
-                    time: 1,
-                    payload: bytes::Bytes::new(),
-                });
+                cx.append(entry(number));
             }
             Input::Command(Order::Save) => cx.save(record()),
             Input::Timer(Alarm::Far)
@@ -74,7 +71,11 @@ impl Protocol for Counter {
     }
 }
 
-fn record() -> Record {
+pub(super) fn entry(number: u64) -> LogEntry {
+    LogEntry { number, line: Line::Unlogged }
+}
+
+pub(super) fn record() -> Record {
     let mode = roundelay_core::tokenring::Mode::Rest;
     let lease = Duration::from_secs(1);
     let view = roundelay_core::View { number: 1, members: [].into(), ring: [].into(), mode, lease };
@@ -179,7 +180,7 @@ fn a_restart_finds_its_disk_and_none_of_the_old_timers() {
     sim.restart(id(0), Counter { peers: Vec::new(), said: 0, heard: 0 }, ms(8));
     let seen = inputs(&mut sim, id(0), ms(17));
     // The old life's tick was due at ten milliseconds, the new one's at eighteen.
-    assert_eq!(seen, [(ms(8), Input::Start(Some(record().into())))]);
+    assert_eq!(seen, [(ms(8), Input::Start(Some(Box::new(record().into()))))]);
 }
 
 #[test]

@@ -361,6 +361,7 @@ fn order_config(me: NodeId) -> multicast::Config {
         history_bytes_max: 100_000,
         heartbeat: ms(200),
         repeat: ms(200),
+        durable: false,
     }
 }
 

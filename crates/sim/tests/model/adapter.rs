@@ -389,6 +389,7 @@ impl<P: Checkable> SmallGroup<P> {
             history_bytes_max: 0,
             heartbeat: Duration::ZERO,
             repeat: Duration::ZERO,
+            durable: false,
         });
         let change = change::Config {
             name: name.clone(),

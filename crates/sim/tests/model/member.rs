@@ -85,7 +85,7 @@ impl<P: Subject> Member<P> {
                     self.timers.remove(timer);
                 }
                 Effect::Emit(event) => self.hear(event),
-                Effect::Append(_) => unreachable!("nothing is appended in this version"),
+                Effect::Append(_) | Effect::Trim(_) => unreachable!("without a log"),
                 Effect::SetTimer { .. } | Effect::Send { .. } | Effect::Save(_) => {}
             }
         }

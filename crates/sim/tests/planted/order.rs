@@ -33,5 +33,7 @@ crate::planted! {
     what_is_sent_again_though_it_is_in_the_cut_is_found:
         ResendsCut breaks "integrity" within 400 seeds,
     what_is_sent_again_too_soon_is_found: ResendsUnlearned breaks "integrity" within 2000 seeds,
+    an_acknowledgement_before_the_disk_is_found:
+        AcksBeforeDurable breaks "view_synchrony" within 2000 seeds,
     a_joiner_that_speaks_too_soon_is_found: SpeaksBehind breaks "integrity" within 2000 seeds,
 }

@@ -2,7 +2,6 @@
 //! To see that the disk of the simulator can break a promise, there are toys that are careless.
 
 use super::*;
-use roundelay_core::multicast::LogEntry;
 
 /// How a [`Promiser`] goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +45,7 @@ impl Protocol for Promiser {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(record) => self.promised = record.map(|record| record.cluster),
+            Input::Start(record) => self.promised = record.map(|saved| saved.record.cluster),
             Input::Command(Ask::Promise(number)) => {
                 let new = self.promised.is_none();
                 let promised = *self.promised.get_or_insert(number);
@@ -73,10 +72,6 @@ impl Protocol for Promiser {
             _ => {}
         }
     }
-}
-
-fn entry(number: u64) -> LogEntry {
-    LogEntry { number, sender: 0, sequence: number, time: 1, payload: bytes::Bytes::new() }
 }
 
 fn promiser(care: Care) -> Promiser {
