@@ -183,6 +183,8 @@ bugs! {
     YesToLarger,
     /// Founding, V8: who sends a walk on does not give its own up.
     YesNotKept,
+    /// Founding, V8: a yes is not saved, and nobody knows of it after a restart.
+    YesNotSaved,
     /// Founding, S3: a yes that was given up is given again.
     ForgottenAgain,
     /// Founding, V8: who is active says yes to another walk.

@@ -593,11 +593,21 @@ impl<'a, P: Subject> Storm<'a, P> {
         let (parts, starts) = (self.scenario.parts, before.starts());
         let plan = Plan::of_later_life(self.dice_of(node), parts, starts);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
-        if keeps_disk {
+        if keeps_disk || !self.others_know(node) {
             self.sim.restart(node, P::new(config), now);
         } else {
             self.sim.restart_without_disk(node, P::new(config), now);
         }
+    }
+
+    /// Whether the disk of another knows of the newest view that any disk knows. Where nobody does,
+    /// whoever comes back founds another group.
+    fn others_know(&self, node: NodeId) -> bool {
+        let number = |node| self.sim.disk(node).record().map_or(0, |r| r.installed.view.number);
+        let all = self.scenario.nodes.iter().map(NodePlan::id);
+        let newest = all.clone().map(number).max().unwrap_or(0);
+        let stays = |id: &NodeId| !self.leavers.iter().any(|who| who.node == *id);
+        all.filter(|other| *other != node).filter(stays).any(|other| number(other) == newest)
     }
 
     fn dice_of(&mut self, node: NodeId) -> &mut Dice {
