@@ -214,6 +214,8 @@ bugs! {
     CeilingIgnored,
     /// Views, V5: who was mute in the view counts as one that remembers it.
     MuteCounts,
+    /// Views, V6: who is started again waits for ever for the messages of a cut that nobody has.
+    GathersForEver,
     /// Views, V6: who is started again has forgotten what it has promised and accepted.
     RestartForgets,
     /// Views, V6: who is started again knows of no life of its own but the one that saved.
