@@ -73,7 +73,8 @@ pub struct Value {
     pub order: Cut,
     /// Where the tokens are.
     pub lock: Placement,
-    /// Memories were lost: messages may be missing from the order (V5).
+    /// Memories were lost: what was delivered nowhere may be missing from the order, and all members
+    /// begin anew (V5).
     pub loss: bool,
 }
 

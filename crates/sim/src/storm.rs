@@ -5,7 +5,7 @@
 
 use crate::{
     dice::Dice,
-    fault::Tally,
+    fault::{Fault, Tally},
     goal::{Counts, EMPTIED, Goals, Open, is_background},
     invariant::{Invariants, Seen, Violation, Who},
     limits,
@@ -328,7 +328,8 @@ impl<'a, P: Subject> Storm<'a, P> {
                 }
                 if now.since(self.planned_until) > self.scenario.patience {
                     let record = |node| self.sim.disk(node).record();
-                    self.stuck = self.goals.is_stuck(&self.running(), record);
+                    let stuck = self.goals.is_stuck(&self.running(), record);
+                    self.stuck = stuck && self.has_lost_somebody();
                     if self.stuck {
                         self.goals.count_stuck();
                         return Ok((now, now.since(self.planned_until)));
@@ -338,6 +339,12 @@ impl<'a, P: Subject> Storm<'a, P> {
             }
             self.advance(now + LOOK, watch)?;
         }
+    }
+
+    /// Whether a disk was lost, or a life has left for good: while all come back with their disks, no
+    /// group stands still.
+    fn has_lost_somebody(&self) -> bool {
+        self.sim.tally().of(Fault::RestartWithoutDisk) > 0 || self.goals.counts().leaves > 0
     }
 
     fn running(&self) -> Vec<Who> {
