@@ -183,6 +183,8 @@ bugs! {
     YesToLarger,
     /// Founding, V8: who sends a walk on does not give its own up.
     YesNotKept,
+    /// Founding, V8: a yes is not saved, and nobody knows of it after a restart.
+    YesNotSaved,
     /// Founding, S3: a yes that was given up is given again.
     ForgottenAgain,
     /// Founding, V8: who is active says yes to another walk.
@@ -212,6 +214,8 @@ bugs! {
     CeilingIgnored,
     /// Views, V5: who was mute in the view counts as one that remembers it.
     MuteCounts,
+    /// Views, V6: who is started again waits for ever for the messages of a cut that nobody has.
+    GathersForEver,
     /// Views, V6: who is started again has forgotten what it has promised and accepted.
     RestartForgets,
     /// Views, V6: who is started again knows of no life of its own but the one that saved.

@@ -297,7 +297,9 @@ impl Invariants {
 fn is_noticed(effect: &EffectOf<node::Node>) -> bool {
     match effect {
         Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
-        Effect::Emit(_) | Effect::Save(_) => true,
+        Effect::Emit(_) => true,
+        // Who has only said yes, or asked to be taken in, is in no view.
+        Effect::Save(record) => !record.is_blank(),
         Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Append(_) => false,
     }
 }

@@ -4,7 +4,7 @@ use super::{Invariant, Seen, Who};
 use roundelay_core::{
     change::{Body, Message},
     node,
-    protocol::Effect,
+    protocol::{Effect, Input},
     view::{Ballot, Member, Record, Value, View},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,11 @@ impl Invariant for OneChain {
         match seen {
             Seen::Effect(Effect::Emit(node::Event::View { view, joins, loss, position })) => {
                 self.on_view(who, view, *joins, (*position, *loss))
+            }
+            // The next life on this disk is bound by what the one before has promised.
+            Seen::Input(Input::Start(Some(record))) => {
+                self.promised.insert(who, (record.installed.view.number, record.promised));
+                Ok(())
             }
             Seen::Effect(Effect::Save(record)) => self.on_save(who, record),
             Seen::Effect(Effect::Send { message: node::Message::Change(message), .. }) => {

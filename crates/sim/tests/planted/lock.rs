@@ -75,6 +75,8 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::ReportGrows,
     Bug::LearnsBeyondBase,
     Bug::ProposesAnew,
+    Bug::MuteCounts,
+    Bug::LivesForgotten,
 ];
 
 /// Nothing finds these yet, or not for sure.
@@ -82,6 +84,7 @@ pub(crate) const NOT_FOUND_YET: &[Bug] = &[
     Bug::HalfDecides,
     Bug::NobodyDrives,
     Bug::AmnesiaForgiven,
+    Bug::YesNotSaved,
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,
     Bug::BlamesOthers,
