@@ -14,7 +14,7 @@ mod process;
 use process::{
     SOON,
     cluster::{Cluster, NAMES, view_members},
-    history::{Grants, check_hops, check_order, check_views},
+    history::{Grants, Order, check_hops, check_order, check_views},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -98,7 +98,7 @@ impl Chaos {
         self.repair(Instant::now());
         if Instant::now() >= self.next {
             self.harm();
-            let pause = self.dice.millis(200, 1500);
+            let pause = self.dice.millis(300, 2000);
             self.next = Instant::now() + pause;
         }
     }
@@ -232,14 +232,16 @@ fn one_order_through_everything() {
     let mut chaos = Chaos::new(cluster, seed);
     checked(&mut chaos, |chaos| {
         let mut count = 0;
-        let mut said = Instant::now();
+        let mut last = Instant::now();
+        let mut said = BTreeMap::new();
         let end = chaos.begin + Duration::from_secs(seconds);
         while Instant::now() < end {
             chaos.step();
-            if said.elapsed() >= millis(60) {
-                (said, count) = (Instant::now(), count + 1);
+            if last.elapsed() >= millis(60) {
+                (last, count) = (Instant::now(), count + 1);
                 for index in chaos.awake() {
                     let life = chaos.cluster.lives[index].len();
+                    *said.entry((index, life)).or_default() += 1;
                     chaos.cluster.at(index).say(&format!("{}.{life}.{count}", NAMES[index]));
                 }
             }
@@ -255,9 +257,28 @@ fn one_order_through_everything() {
             order.messages.len(),
             order.losses
         );
-        assert!(order.messages.len() as u64 > 5 * seconds, "{}", order.messages.len());
+        assert!(order.messages.len() as u64 > seconds, "{}", order.messages.len());
+        check_said(chaos, &order, &said);
     });
     chaos.cluster.leave();
+}
+
+/// Checks that nothing is forgotten that a life has said which is there still, and of which nobody
+/// has said that it may be lost: it is in the order, or its sender has read that it never will be.
+fn check_said(chaos: &mut Chaos, order: &Order, said: &BTreeMap<(usize, usize), usize>) {
+    for (index, name) in NAMES.iter().enumerate() {
+        let life = chaos.cluster.lives[index].len();
+        let process = chaos.cluster.at(index);
+        if !process.all("loss").is_empty() {
+            continue;
+        }
+        let prefix = format!("{name}.{life}.");
+        let texts = order.messages.values().filter_map(|message| message["text"].as_str());
+        let found = texts.filter(|text| text.starts_with(&prefix)).count();
+        let refused = process.all("error").len();
+        let said = said.get(&(index, life)).copied().unwrap_or(0);
+        assert!(found + refused >= said, "{name}: {found} of {said}, and {refused} refused");
+    }
 }
 
 /// Waits until all are one group, and have delivered a last word of each.
@@ -288,6 +309,8 @@ struct Client {
     life: usize,
     read: usize,
     wish: Wish,
+    /// Its own: what happens to the processes must not depend on how often they are heard.
+    dice: Dice,
     /// When the holder was asked whether it is one still.
     asked: VecDeque<Instant>,
     /// Grants since all is well.
@@ -307,14 +330,14 @@ enum Wish {
 impl Client {
     fn new(life: usize) -> Self {
         let (wish, asked) = (Wish::Nothing(Instant::now()), VecDeque::new());
-        Self { life, read: 0, wish, asked, grants: 0 }
+        Self { life, read: 0, wish, dice: Dice(life as u64), asked, grants: 0 }
     }
 
     /// Deals with what the process has said.
     fn hear(&mut self, index: usize, chaos: &mut Chaos, grants: &mut Grants) {
-        let span = chaos.dice.millis(1, 40);
+        let span = self.dice.millis(1, 40);
         // Now and then it is kept for longer than the lease.
-        let span = if chaos.dice.below(20) == 0 { LEASE * 3 / 2 } else { span };
+        let span = if self.dice.below(20) == 0 { LEASE * 3 / 2 } else { span };
         let process = &mut chaos.cluster.lives[index][self.life - 1];
         process.drain();
         for (at, event) in &process.seen[self.read..] {
@@ -422,7 +445,7 @@ fn fences_grow(mode: &str, seed: u64) {
         grants.check();
         let lives: usize = chaos.cluster.lives.iter().map(Vec::len).sum();
         println!("{stormy} grants in the storm, {} after it, {lives} lives", grants.all.len());
-        assert!(stormy > 20, "{stormy} grants in {seconds} s");
+        assert!(stormy as u64 > seconds / 3, "{stormy} grants in {seconds} s");
     });
     chaos.cluster.leave();
 }

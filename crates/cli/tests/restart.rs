@@ -69,6 +69,37 @@ fn five_of_the_order_are_killed_at_once_and_positions_go_on() {
 }
 
 #[test]
+fn a_minority_that_is_killed_loses_nothing_and_a_majority_says_so() {
+    let mut cluster = Cluster::new("multicast", 5, &[]);
+    cluster.found();
+    cluster.talk(&ALL, Duration::from_secs(1), 40);
+    cluster.kill(&[3, 4]);
+    [3, 4].iter().for_each(|index| cluster.start(*index));
+    cluster.talk(&ALL, Duration::from_secs(1), 40);
+    cluster.wait_view(&ALL, SOON);
+    let order = agree(&mut cluster, &ALL, "two");
+    assert!(order.losses.is_empty(), "{:?}", order.losses);
+    // Everything, also for who was killed.
+    let all = order.messages.len();
+    assert_eq!(*order.messages.last_key_value().unwrap().0, all as u64);
+    cluster.latest().for_each(|process| assert_eq!(process.all("delivered").len(), all));
+
+    cluster.talk(&ALL, Duration::from_secs(1), 40);
+    cluster.kill(&[0, 1, 2]);
+    [0, 1, 2].iter().for_each(|index| cluster.start(*index));
+    cluster.wait_view(&ALL, SOON);
+    let order = agree(&mut cluster, &ALL, "three");
+    // Two of five remember: what only the others knew is gone.
+    for process in cluster.latest() {
+        assert_eq!(process.all("loss").len(), 1);
+    }
+    let kept = cluster.at(3).all("loss")[0]["after"].as_u64().unwrap();
+    assert!(kept > all as u64, "{kept} and {all}");
+    println!("after {kept} messages may be lost, and {:?} are announced", order.losses);
+    cluster.leave();
+}
+
+#[test]
 fn five_of_the_ring_are_killed_at_once_and_fences_go_on() {
     for mode in ["rest", "circulate"] {
         let more = ["--mode", mode, "--hold", "5ms", "--lease", "1s"];
