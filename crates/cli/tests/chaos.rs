@@ -128,7 +128,7 @@ impl Chaos {
     }
 
     fn harm(&mut self) {
-        match self.dice.below(12) {
+        match self.dice.below(14) {
             0..3 => {
                 let (which, pause) = (self.dice.some(1), self.dice.millis(0, 2000));
                 self.kill(&which, pause);
@@ -153,18 +153,19 @@ impl Chaos {
             }
             9..11 => {
                 let (ends, span) = (self.dice.some(2), self.dice.millis(300, 4000));
-                let (both, span) = (self.dice.below(2) == 0, span);
-                self.cut(ends[0], ends[1], span);
+                let (both, closes) = (self.dice.below(2) == 0, self.dice.below(2) == 0);
+                self.cut(ends[0], ends[1], span, closes);
                 if both {
-                    self.cut(ends[1], ends[0], span);
+                    self.cut(ends[1], ends[0], span, closes);
                 }
             }
             _ => {
                 let count = 1 + self.dice.below(2) as usize;
                 let (few, span) = (self.dice.some(count), self.dice.millis(1000, 5000));
+                let closes = self.dice.below(3) > 0;
                 let pairs = ALL.into_iter().flat_map(|from| ALL.map(|to| (from, to)));
                 for (from, to) in pairs.filter(|(a, b)| few.contains(a) != few.contains(b)) {
-                    self.cut(from, to, span);
+                    self.cut(from, to, span, closes);
                 }
             }
         }
@@ -189,9 +190,13 @@ impl Chaos {
         }
     }
 
-    fn cut(&mut self, from: usize, to: usize, span: Duration) {
-        self.note(&format!("{} does not reach {} for {span:?}", NAMES[from], NAMES[to]));
+    fn cut(&mut self, from: usize, to: usize, span: Duration, closes: bool) {
+        let how = if closes { ", closed" } else { "" };
+        self.note(&format!("{} does not reach {} for {span:?}{how}", NAMES[from], NAMES[to]));
         self.cluster.net.cut(from, to, true);
+        if closes {
+            self.cluster.net.close(from, to);
+        }
         self.cuts.insert((from, to), Instant::now() + span);
     }
 

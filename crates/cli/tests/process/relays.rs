@@ -1,5 +1,6 @@
 //! A relay between each two nodes and for each direction: what one says to the other can be held
-//! back as a network does that loses every packet, one way or both, and let through again.
+//! back as a network does that loses every packet, one way or both, and let through again. And
+//! connections can be closed, as by a middlebox that is restarted.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +15,12 @@ pub(crate) struct Relays {
     ports: Vec<Vec<u16>>,
     /// What the first node says to the second one goes through here, on whichever connection.
     gates: Vec<Vec<Arc<Gate>>>,
+    /// Connections that the first node has dialled.
+    open: Vec<Vec<Arc<Open>>>,
 }
+
+/// Both ends of each connection, for as long as it is open.
+type Open = Mutex<Vec<Arc<[TcpStream; 2]>>>;
 
 /// Lets bytes through, or holds them back.
 #[derive(Default)]
@@ -37,16 +43,16 @@ impl Gate {
 impl Relays {
     /// Relays between nodes that listen, or will listen, on these ports of this machine.
     pub(crate) fn start(ports: &[u16]) -> Self {
-        let all = 0..ports.len();
-        let gates: Vec<Vec<Arc<Gate>>> =
-            all.clone().map(|_| all.clone().map(|_| Arc::default()).collect()).collect();
-        let relay = |from: usize, to: usize| {
+        let gates: Vec<Vec<Arc<Gate>>> = square(ports.len(), |_, _| Arc::default());
+        let open: Vec<Vec<Arc<Open>>> = square(ports.len(), |_, _| Arc::default());
+        let ports = square(ports.len(), |from, to| {
+            if from == to {
+                return ports[to];
+            }
             let (there, back) = (Arc::clone(&gates[from][to]), Arc::clone(&gates[to][from]));
-            if from == to { ports[to] } else { relay(ports[to], there, back) }
-        };
-        let ports = all.clone().map(|from| all.clone().map(|to| relay(from, to)).collect());
-        let ports = ports.collect();
-        Self { ports, gates }
+            relay(Line { target: ports[to], there, back, open: Arc::clone(&open[from][to]) })
+        });
+        Self { ports, gates, open }
     }
 
     /// Where node `from` dials node `to`.
@@ -59,12 +65,25 @@ impl Relays {
         self.gates[from][to].set(cut);
     }
 
-    /// Cuts these nodes off from the others, both ways.
-    pub(crate) fn cut_off(&self, nodes: &[usize]) {
+    /// Closes all connections that `from` has dialled to `to`.
+    pub(crate) fn close(&self, from: usize, to: usize) {
+        for connection in std::mem::take(&mut *self.open[from][to].lock().unwrap()) {
+            for end in &*connection {
+                let _ = end.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Cuts these nodes off from the others, both ways, and may close what is open between them:
+    /// then they know at once.
+    pub(crate) fn cut_off(&self, nodes: &[usize], closes: bool) {
         for from in 0..self.gates.len() {
             for to in 0..self.gates.len() {
                 if nodes.contains(&from) != nodes.contains(&to) {
                     self.cut(from, to, true);
+                    if closes {
+                        self.close(from, to);
+                    }
                 }
             }
         }
@@ -83,30 +102,48 @@ impl Drop for Relays {
     }
 }
 
-/// Starts to pass connections on to `target`, and returns the port for them.
-fn relay(target: u16, there: Arc<Gate>, back: Arc<Gate>) -> u16 {
+fn square<T>(count: usize, cell: impl Fn(usize, usize) -> T) -> Vec<Vec<T>> {
+    (0..count).map(|row| (0..count).map(|column| cell(row, column)).collect()).collect()
+}
+
+/// What one node dials instead of another one.
+struct Line {
+    target: u16,
+    there: Arc<Gate>,
+    back: Arc<Gate>,
+    open: Arc<Open>,
+}
+
+/// Starts to pass connections on, and returns the port for them.
+fn relay(line: Line) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
+    let line = Arc::new(line);
     // It ends with the test's process.
     thread::spawn(move || {
         for caller in listener.incoming().map_while(Result::ok) {
-            let (there, back) = (Arc::clone(&there), Arc::clone(&back));
-            thread::spawn(move || serve(&caller, target, &there, back));
+            let line = Arc::clone(&line);
+            thread::spawn(move || line.serve(caller));
         }
     });
     port
 }
 
-fn serve(caller: &TcpStream, target: u16, there: &Gate, back: Arc<Gate>) {
-    there.pass();
-    let Ok(target) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { return };
-    for end in [caller, &target] {
-        end.set_nodelay(true).unwrap();
+impl Line {
+    fn serve(self: Arc<Self>, caller: TcpStream) {
+        self.there.pass();
+        let Ok(target) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)) else { return };
+        for end in [&caller, &target] {
+            end.set_nodelay(true).unwrap();
+        }
+        let ends = Arc::new([caller, target]);
+        self.open.lock().unwrap().push(Arc::clone(&ends));
+        let (line, pair) = (Arc::clone(&self), Arc::clone(&ends));
+        let back = thread::spawn(move || copy(&pair[1], &pair[0], &line.back));
+        copy(&ends[0], &ends[1], &self.there);
+        let _ = back.join();
+        self.open.lock().unwrap().retain(|open| !Arc::ptr_eq(open, &ends));
     }
-    let (from, to) = (target.try_clone().unwrap(), caller.try_clone().unwrap());
-    let backward = thread::spawn(move || copy(&from, &to, &back));
-    copy(caller, &target, there);
-    let _ = backward.join();
 }
 
 /// Copies until the end, and passes that on, too.
