@@ -208,6 +208,14 @@ bugs! {
     NewcomersOutvote,
     /// Views, V5: what members without memory report is taken for complete.
     AmnesiaForgiven,
+    /// Views, V5: after a loss positions are given that may have been given before.
+    CeilingIgnored,
+    /// Views, V5: who was mute in the view counts as one that remembers it.
+    MuteCounts,
+    /// Views, V6: who is started again has forgotten what it has promised and accepted.
+    RestartForgets,
+    /// Views, V6: who is started again knows of no life of its own but the one that saved.
+    LivesForgotten,
     /// Views, V6: who is started again with its record speaks as if it remembered.
     RestartedSpeaks,
     /// Views, V10: nobody goes on with a change whose coordinator is gone.

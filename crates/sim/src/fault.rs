@@ -27,6 +27,8 @@ pub enum Fault {
     Pause,
     /// A machine lost its power.
     Crash,
+    /// All machines lost their power at once.
+    PowerCut,
     /// A machine lost its power between two effects of one input.
     CrashBetweenEffects,
     /// A record could not be saved.
@@ -39,7 +41,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Loss,
         Self::Burst,
         Self::Duplication,
@@ -51,6 +53,7 @@ impl Fault {
         Self::Jam,
         Self::Pause,
         Self::Crash,
+        Self::PowerCut,
         Self::CrashBetweenEffects,
         Self::FailedSave,
         Self::RestartWithDisk,

@@ -7,11 +7,11 @@ use crate::{
 use roundelay_core::{
     change, founding,
     gossip::{self, Origin},
-    id::mix64,
+    id::{NodeId, mix64},
     multicast, node,
     protocol::{Effect, Input},
     tokenring::{self, LockName, Mode},
-    view::View,
+    view::{Record, View},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,8 @@ pub struct Goals {
     /// The view of each life, and the newest that anybody has installed, or knows to be decided.
     views: BTreeMap<Who, u64>,
     newest: Option<View>,
+    /// All views that are known to be decided.
+    decided: BTreeMap<u64, View>,
     /// The last position before each view.
     bases: BTreeMap<u64, u64>,
     /// Starts that were asked for and not answered.
@@ -155,6 +157,10 @@ impl Goals {
                     self.on_decided(&value.view);
                 }
             }
+            Seen::Effect(Effect::Save(record)) => {
+                let view = &record.installed.view;
+                self.decided.entry(view.number).or_insert_with(|| view.clone());
+            }
             Seen::Input(Input::Command(command)) => self.on_command(who, command),
             Seen::Effect(Effect::Emit(event)) => match event {
                 node::Event::View { view, joins, position, .. } => {
@@ -199,11 +205,41 @@ impl Goals {
         open
     }
 
-    /// Whether the group cannot go on: of the newest view those who decide are gone, and what they
-    /// knew with them (V5, V6).
-    pub fn is_stuck(&self, running: &[Who]) -> bool {
-        let Some(view) = &self.newest else { return false };
-        !self.can_decide(view, |who| running.contains(&who) && !self.left.contains(&who))
+    /// Whether the group cannot go on: of the newest view that anybody has installed, on whatever
+    /// disk, those who decide are gone, and what they knew with them (V5, V6).
+    pub fn is_stuck<'a>(
+        &self,
+        running: &[Who],
+        record: impl Fn(NodeId) -> Option<&'a Record>,
+    ) -> bool {
+        let number = |who: &Who| record(who.node).map(|record| record.installed.view.number);
+        let kept = running.iter().filter_map(number);
+        let used = running.iter().filter_map(|who| self.views.get(who).copied());
+        let newest = kept.chain(used).max().unwrap_or(0);
+        let Some(view) = self.decided.get(&newest) else { return false };
+        let stays = |who: Who| running.contains(&who) && !self.left.contains(&who);
+        // Who has its disk can decide, though it remembers nothing.
+        let restarted = |who: Who| {
+            let now = running.iter().find(|now| now.node == who.node);
+            now.is_some_and(|now| !self.left.contains(now))
+                && record(who.node).is_some_and(|record| record.lives.contains(&who.life))
+        };
+        let whos = view.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let decides = |who: &Who| stays(*who) || restarted(*who);
+        let all = whos.clone().filter(decides).count() == view.len();
+        let deciding = whos.enumerate().filter(|(_, who)| decides(who));
+        let quorum = deciding.fold(0, |all, (at, _)| all | 1 << at);
+        !(view.is_quorum(quorum) && (all || self.is_remembered(view, stays)))
+    }
+
+    /// Whether what is left of a view's memory is enough to find all that may have been delivered in
+    /// it (V5). Who has not caught up with the view has delivered nothing in it (V4).
+    fn is_remembered(&self, view: &View, stays: impl Fn(Who) -> bool) -> bool {
+        let base = self.bases.get(&view.number).copied().unwrap_or(0);
+        let whos = view.members.iter().map(|member| Who { node: member.id, life: member.life });
+        let knows = |who: &Who| self.delivered.get(who).copied().unwrap_or(0) >= base;
+        let (intact, mute): (Vec<Who>, Vec<Who>) = whos.filter(|who| stays(*who)).partition(knows);
+        !intact.is_empty() && intact.len() + mute.len() >= view.len().div_ceil(2)
     }
 
     /// Whether these members of a view can decide what follows it: they are a quorum, and enough of

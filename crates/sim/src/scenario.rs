@@ -8,7 +8,7 @@ mod settings;
 mod weather;
 
 pub use ingredient::{Ingredient, Kind, Unknown};
-pub use weather::{Blackout, End, Outage, Pause, Split, Weather};
+pub use weather::{Blackout, End, Outage, Pause, PowerCut, Split, Weather};
 
 use crate::{
     dice::Dice,
@@ -59,6 +59,9 @@ pub struct Scenario {
     pub patience: Duration,
     names: BTreeMap<NodeId, Name>,
 }
+
+/// Sets the dice of power cuts apart from all others.
+const POWER: u64 = 0x706f_7765_7263_7574;
 
 impl Cast for Scenario {
     fn name(&self, node: NodeId) -> String {
@@ -183,6 +186,12 @@ impl Scenario {
         if exodus {
             // Who comes back when all have left founds another group.
             weather.outages.clear();
+        } else if shape.group {
+            // With dice of its own: all else stays as it is without.
+            let mut dice = Dice::new(seed ^ POWER);
+            if dice.chance(150) {
+                weather.draw_power_cuts(&mut dice, &ids, storm);
+            }
         }
         let names = nodes.iter().map(|node| (node.id(), node.config.name.clone())).collect();
         let ring = shape.ring();
@@ -567,6 +576,10 @@ mod tests {
         assert!(ends(|o| o.end == End::At) && ends(|o| o.end == End::BetweenEffects));
         assert!(ends(|o| o.end == End::FailedSave));
         assert!(ends(|o| o.keeps_disk) && ends(|o| !o.keeps_disk));
+        let cuts = || drawn.iter().flat_map(|s| &s.weather.power_cuts);
+        assert!(cuts().count() > 20);
+        let keeps_all = |cut: &PowerCut| cut.returns.iter().all(|(.., keeps_disk)| *keeps_disk);
+        assert!(cuts().any(keeps_all) && !cuts().all(keeps_all));
         assert!(drawn.iter().any(|s| s.group && s.ring.is_none()));
         assert!(drawn.iter().any(|s| !s.gossip_retains()));
         assert!(drawn.iter().any(|s| s.group && !s.weather.outages.is_empty()));

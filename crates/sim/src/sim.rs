@@ -215,6 +215,14 @@ impl<P: Protocol> Simulator<P> {
         self.tally.count(Fault::Crash);
     }
 
+    /// All nodes that run lose their power at once. Which these were.
+    pub fn cut_power(&mut self) -> Vec<NodeId> {
+        let running: Vec<NodeId> = self.running().map(|(node, _)| node).collect();
+        running.iter().for_each(|node| self.crash(*node));
+        self.tally.count(Fault::PowerCut);
+        running
+    }
+
     /// Lets the life of a node end in the middle of a step, as soon as one is fit for it.
     pub fn doom(&mut self, node: NodeId, doom: Doom) {
         self.nodes[self.index[&node]].doom = Some(doom);

@@ -215,6 +215,8 @@ enum Control {
     Stop(Who),
     /// A node crashes, now or soon.
     Crash(Outage),
+    /// All nodes lose their power: the how manyth time.
+    PowerCut(usize),
     /// A new life of it begins, with its disk or without.
     Restart(NodeId, bool),
     /// A peer notices that it is gone.
@@ -286,6 +288,9 @@ impl<'a, P: Subject> Storm<'a, P> {
         for outage in &weather.outages {
             self.control(outage.at, Control::Crash(*outage));
         }
+        for (number, cut) in weather.power_cuts.iter().enumerate() {
+            self.control(cut.at, Control::PowerCut(number));
+        }
     }
 
     /// Tells the nodes of a partition, if they are told.
@@ -322,7 +327,8 @@ impl<'a, P: Subject> Storm<'a, P> {
                     return Ok((now, now.since(self.planned_until)));
                 }
                 if now.since(self.planned_until) > self.scenario.patience {
-                    self.stuck = self.goals.is_stuck(&self.running());
+                    let record = |node| self.sim.disk(node).record();
+                    self.stuck = self.goals.is_stuck(&self.running(), record);
                     if self.stuck {
                         self.goals.count_stuck();
                         return Ok((now, now.since(self.planned_until)));
@@ -451,6 +457,7 @@ impl<'a, P: Subject> Storm<'a, P> {
                 self.control(now + LOOK, Control::Crash(outage));
             }
             Control::Crash(_) => {}
+            Control::PowerCut(number) => self.cut_power(number),
             Control::Notice { peer, gone } => {
                 // Too late, if it is back: then the new link has told of the old one's end.
                 if !self.sim.runs(gone) {
@@ -525,6 +532,19 @@ impl<'a, P: Subject> Storm<'a, P> {
             }
             End::BetweenEffects => self.doom(node, Doom::BetweenEffects),
             End::FailedSave => self.doom(node, Doom::FailedSave),
+        }
+    }
+
+    fn cut_power(&mut self, number: usize) {
+        let now = self.sim.now();
+        let gone = self.sim.cut_power();
+        for node in &gone {
+            self.on_end(*node);
+        }
+        for (node, span, keeps_disk) in &self.scenario.weather.power_cuts[number].returns {
+            if gone.contains(node) {
+                self.control(now + *span, Control::Restart(*node, *keeps_disk));
+            }
         }
     }
 

@@ -133,6 +133,7 @@ fn assert_thrown(faults: &Tally) {
         let least = match fault {
             Fault::Crash | Fault::RestartWithDisk | Fault::RestartWithoutDisk => 20,
             Fault::CrashBetweenEffects => 20,
+            Fault::PowerCut => 100,
             // Only while a group is founded that can lose a member.
             Fault::FailedSave => 5,
             Fault::Pause => 500,

@@ -490,8 +490,10 @@ impl ViewChange {
                     return self.leave_group(&value, cx);
                 }
                 if self.is_admitted_anew(&value) {
-                    // It has missed that it was left out in between.
-                    self.leave_group(&value, cx);
+                    // It has missed that it was left out in between, unless all begin anew (V5).
+                    if !value.loss {
+                        self.leave_group(&value, cx);
+                    }
                     return self.install(value, cx);
                 }
                 if value.view.number != number + 1 || !follows(&value, seat.view()) {
@@ -597,8 +599,10 @@ impl ViewChange {
         self.hearing.expect(&peers, cx.now() + self.config.patience);
         let mut seat = Seat::new(value.clone(), me, peers);
         seat.mute = !cx.has(Bug::RestartedSpeaks);
-        seat.promised = record.promised;
-        seat.accepted = record.accepted;
+        if !cx.has(Bug::RestartForgets) {
+            seat.promised = record.promised;
+            seat.accepted = record.accepted;
+        }
         seat.largest = record.promised.unwrap_or_default();
         seat.ceiling = record.ceiling;
         seat.beats_due = Some(cx.now() + self.config.patience);
@@ -748,6 +752,9 @@ impl Protocol for ViewChange {
         match input {
             Input::Start(Some(record)) => {
                 self.earlier.clone_from(&record.lives);
+                if cx.has(Bug::LivesForgotten) {
+                    self.earlier = record.lives.last().copied().into_iter().collect();
+                }
                 self.restore(*record, cx);
             }
             Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}

@@ -31,7 +31,7 @@ impl Question<'_> {
     pub(super) fn answer(&self, cx: &Cx<'_>) -> Option<Value> {
         let old = &self.installed.view;
         let n = old.len();
-        let intact = (0..n).filter(|p| self.is_intact(*p)).count();
+        let intact = (0..n).filter(|p| self.is_intact(*p, cx)).count();
         let all = self.reports.iter().all(Option::is_some);
         // V5: every ⌊n/2⌋+1 members that may have acknowledged a message have an intact reporter among
         // them. Who is mute has acknowledged nothing.
@@ -41,16 +41,22 @@ impl Question<'_> {
         if !complete && !all {
             return None;
         }
-        let survivors = self.survivors(cx);
-        let view = self.view(&survivors, !complete, cx);
+        let view = if complete { self.view(&self.survivors(cx), cx) } else { self.view_of_all() };
         let reported = |p: usize| Some((p, self.report(p)?.order.as_ref()?));
         let orders: Vec<(usize, &multicast::Report)> = (0..n).filter_map(reported).collect();
         let mut order = Cut::of(old, &self.installed.order, &orders, &view, cx);
         if !complete {
-            // V5: no position is ever given twice.
+            // V5: what anybody still has may have got another place where it was delivered already, by
+            // those who have forgotten. So nothing of it is in the order, and no position is ever
+            // given twice.
             let ceilings = self.reports.iter().flatten().map(|report| report.ceiling);
             order.lost = true;
-            order.position = ceilings.max().unwrap_or(0).max(order.position);
+            order.ends.clone_from(&self.installed.order.begins);
+            order.stable.clone_from(&self.installed.order.begins);
+            order.position = match ceilings.max() {
+                Some(ceiling) if !cx.has(Bug::CeilingIgnored) => ceiling.max(order.position),
+                _ => order.position,
+            };
         }
         let locks: Vec<Option<(&tokenring::Report, bool)>> =
             (0..n).map(|p| self.lock_memory(p)).collect();
@@ -64,8 +70,9 @@ impl Question<'_> {
     }
 
     /// Whether the memory of the order has been reported: it is complete as of the wedge.
-    fn is_intact(&self, position: usize) -> bool {
-        self.report(position).is_some_and(|report| report.order.is_some())
+    fn is_intact(&self, position: usize, cx: &Cx<'_>) -> bool {
+        let counts = |report: &Report| report.order.is_some() || cx.has(Bug::MuteCounts);
+        self.report(position).is_some_and(counts)
     }
 
     /// Whether it has been mute all the time: the life that the view lists, without its memory.
@@ -87,12 +94,12 @@ impl Question<'_> {
     /// The members that go on (V3.2, H18): who has reported, is heard by all the others, and stays.
     /// If all leave, one of them is the last: the coordinator, if it can be.
     fn survivors(&self, cx: &Cx<'_>) -> Vec<usize> {
-        let reported = |p: &usize| self.is_intact(*p) || cx.has(Bug::KeepsUnreported);
+        let reported = |p: &usize| self.is_intact(*p, cx) || cx.has(Bug::KeepsUnreported);
         let goes_on = |p: &usize| self.keep >> p & 1 == 1 && !self.leaves(*p);
         let n = self.reports.len();
         let mut survivors: Vec<usize> = (0..n).filter(reported).filter(goes_on).collect();
         if survivors.is_empty() {
-            let last = [self.me].into_iter().chain(0..n).find(|p| self.is_intact(*p));
+            let last = [self.me].into_iter().chain(0..n).find(|p| self.is_intact(*p, cx));
             survivors.extend(last);
         }
         survivors
@@ -100,15 +107,10 @@ impl Question<'_> {
 
     /// V4: survivors in the old order, then newcomers, at most as many: so the survivors alone are
     /// a quorum of the new view.
-    ///
-    /// If memories were lost for good, nobody has the state, and all who have reported begin anew.
-    fn view(&self, survivors: &[usize], loss: bool, cx: &Cx<'_>) -> View {
+    fn view(&self, survivors: &[usize], cx: &Cx<'_>) -> View {
         let old = &self.installed.view;
         let number = old.number + 1;
         let mut members: Vec<Member> = survivors.iter().map(|p| old.members[*p].clone()).collect();
-        if loss {
-            return self.view_of_all(survivors);
-        }
         let room = if cx.has(Bug::NewcomersOutvote) { usize::MAX } else { survivors.len() };
         let is_new = |id: NodeId| survivors.iter().all(|p| old.members[*p].id != id);
         let newcomers: Vec<&Candidate> =
@@ -129,26 +131,16 @@ impl Question<'_> {
         }
     }
 
-    fn view_of_all(&self, survivors: &[usize]) -> View {
+    /// If memories were lost for good, all members, who have all reported, begin anew: also who still
+    /// remembers cannot tell what the others had delivered (V5).
+    fn view_of_all(&self) -> View {
         let old = &self.installed.view;
         let number = old.number + 1;
-        let forgetful = (0..old.len()).filter(|p| !survivors.contains(p));
-        let positions: Vec<usize> = survivors.iter().copied().chain(forgetful).collect();
-        let member = |p: &usize| {
-            let listed = old.members[*p].clone();
-            let life = self.reports[*p].and_then(|report| report.life).unwrap_or(listed.life);
-            let incarnation = if survivors.contains(p) { listed.incarnation } else { number };
-            Member { life, incarnation, ..listed }
+        let member = |(p, listed): (usize, &Member)| {
+            let life = self.reports[p].and_then(|report| report.life).unwrap_or(listed.life);
+            Member { life, incarnation: number, ..listed.clone() }
         };
-        let members: Vec<Member> = positions.iter().map(member).collect();
-        let ring = self.ring(&positions, &[]);
-        View {
-            number,
-            members: members.into(),
-            ring: ring.into(),
-            mode: old.mode,
-            lease: old.lease,
-        }
+        View { number, members: old.members.iter().enumerate().map(member).collect(), ..old.clone() }
     }
 
     /// The old ring closes around who is gone; a newcomer stands before the member that it names,

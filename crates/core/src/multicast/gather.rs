@@ -10,6 +10,9 @@ use super::{
 use crate::{id::NodeId, planted::Bug, time::Time};
 use alloc::vec::Vec;
 
+/// So often who was started again asks everybody for the messages of a cut.
+const ROUNDS_MAX: usize = 3;
+
 /// What is fetched for a cut. It is kept apart from what was received in the view: the report must
 /// not change (V2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +26,8 @@ pub(super) struct Gathering {
     asked: Option<Asked>,
     /// Something new has come since the timer was set.
     progress: bool,
+    /// How many holders in a row were asked in vain.
+    vain: usize,
     said: bool,
 }
 
@@ -112,6 +117,7 @@ impl Group {
             turn: 0,
             asked: None,
             progress: false,
+            vain: 0,
             said: false,
         });
         self.fetch(cx);
@@ -162,8 +168,17 @@ impl Group {
         let Some(gathering) = self.gathering.as_mut().filter(|gathering| !gathering.said) else {
             return;
         };
-        if !core::mem::take(&mut gathering.progress) {
+        if core::mem::take(&mut gathering.progress) {
+            gathering.vain = 0;
+        } else {
             gathering.turn = (gathering.turn + 1) % gathering.holders.len().max(1);
+            gathering.vain += 1;
+        }
+        // Those who had it may all have forgotten. Who delivers nothing here cannot let the end of the
+        // view depend on it (V6).
+        if self.standing.restored && gathering.vain > ROUNDS_MAX * gathering.holders.len() {
+            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
+            return self.say_gathered(cx);
         }
         cx.set_timer(Timer::Fetch, self.log.config.repeat);
         self.fetch(cx);

@@ -99,7 +99,7 @@ impl Multicast {
     fn on_install(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
         self.end_restored(cut, cx);
         if let Some(group) = self.group.take() {
-            // Mute to the end, and taken in anew, since all memory is lost (V5).
+            // Taken in anew, since memories are lost for good (V5).
             self.log = Some(group.part(cx));
         }
         let Some(mut log) = self.log.take() else { return };

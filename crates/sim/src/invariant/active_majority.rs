@@ -21,6 +21,8 @@ pub struct ActiveMajority {
     /// Who has said to a life that it is active in the view of a walk.
     heard: BTreeMap<Who, BTreeSet<(u64, NodeId)>>,
     installed: BTreeSet<Who>,
+    /// Who began with what an earlier life had saved.
+    restarted: BTreeSet<Who>,
 }
 
 impl Invariant for ActiveMajority {
@@ -44,11 +46,21 @@ impl Invariant for ActiveMajority {
                 }
                 Ok(())
             }
+            Seen::Input(Input::Start(Some(_))) => {
+                self.restarted.insert(who);
+                Ok(())
+            }
             Seen::Effect(Effect::Save(record)) => {
                 self.active.insert(who, record.cluster);
                 Ok(())
             }
             Seen::Effect(Effect::Send { message, .. }) => match message {
+                // Who was started again keeps the messages of a cut for others (V6).
+                node::Message::Order(multicast::Message { body: Body::Fetch { .. }, .. })
+                    if self.restarted.contains(&who) =>
+                {
+                    Ok(())
+                }
                 // What is in the order, or in a cut, may be taught and learned anywhere.
                 node::Message::Order(multicast::Message {
                     body: Body::Learn { .. } | Body::Lesson { .. } | Body::Fetched { .. },

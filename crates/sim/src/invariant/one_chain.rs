@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// There is one view for each number: all who install it have the same members, lives, incarnations,
 /// ring and base. A life installs views in the order of their numbers, and skips none unless it joins
 /// again. Who is in a view is in the one before with the same incarnation, or is admitted by it; the
-/// former come first, in their order, and alone decide what follows (V4). In a ballot there is one
+/// former come first, in their order, and alone decide what follows (V4); after a loss all begin anew,
+/// and nobody is missing (V5). In a ballot there is one
 /// value, and a life promises no smaller ballot than it has promised (V1, V3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OneChain {
@@ -82,6 +83,7 @@ impl OneChain {
             Some((before, base, _)) if position < *base => {
                 Err(format!("view {number} begins at {position}, {before:?} at {base}"))
             }
+            Some((before, ..)) if loss => expect_new_beginning(before, view),
             Some((before, ..)) => expect_succession(before, view),
             None => Ok(()),
         }
@@ -201,6 +203,17 @@ fn expect_succession(before: &View, view: &View) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("who was there before decides nothing: {view:?} after {before:?}"))
+    }
+}
+
+/// Whether all members of that view are in this one, each as a new member (V5).
+fn expect_new_beginning(before: &View, view: &View) -> Result<(), String> {
+    let ids = |view: &View| view.members.iter().map(|member| member.id).collect::<Vec<_>>();
+    let all_new = view.members.iter().all(|member| member.incarnation == view.number);
+    if all_new && ids(before) == ids(view) {
+        Ok(())
+    } else {
+        Err(format!("not all begin anew after a loss: {view:?} after {before:?}"))
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Kind {
     Pause,
     /// Nodes that crash.
     Outage,
+    /// Moments at which all lose their power.
+    PowerCut,
     /// What the application of the node with this index does.
     Task(usize),
 }
@@ -86,6 +88,7 @@ impl Kind {
             Self::Slowness,
             Self::Pause,
             Self::Outage,
+            Self::PowerCut,
         ];
         all.extend((0..scenario.nodes.len()).map(Self::Task));
         all
@@ -107,6 +110,7 @@ impl Kind {
             Self::Slowness => "slowness",
             Self::Pause => "pause",
             Self::Outage => "outage",
+            Self::PowerCut => "power",
             Self::Task(_) => "task",
         }
     }
@@ -137,6 +141,7 @@ impl Kind {
             Self::Slowness => weather.slow.len(),
             Self::Pause => weather.pauses.len(),
             Self::Outage => weather.outages.len(),
+            Self::PowerCut => weather.power_cuts.len(),
             Self::Task(node) => scenario.nodes[node].plan.tasks().count(),
         }
     }
@@ -183,6 +188,7 @@ impl Scenario {
         retain(&mut weather.slow, |number| !gone(Kind::Slowness, number));
         retain(&mut weather.pauses, |number| !gone(Kind::Pause, number));
         retain(&mut weather.outages, |number| !gone(Kind::Outage, number));
+        retain(&mut weather.power_cuts, |number| !gone(Kind::PowerCut, number));
         for (at, node) in scenario.nodes.iter_mut().enumerate() {
             if gone(Kind::Skew, 1) {
                 node.clock.slow_ppm = 0;

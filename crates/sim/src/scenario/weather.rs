@@ -39,6 +39,8 @@ pub struct Weather {
     pub pauses: Vec<Pause>,
     /// Nodes that crash and come back as a new life; each of them once.
     pub outages: Vec<Outage>,
+    /// Moments at which all nodes lose their power.
+    pub power_cuts: Vec<PowerCut>,
 }
 
 /// A cut, and when the sender is told, if ever.
@@ -88,6 +90,15 @@ pub struct Outage {
     pub keeps_disk: bool,
 }
 
+/// All nodes that run lose their power at once, and come back, each in its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PowerCut {
+    /// When.
+    pub at: Time,
+    /// For each node how long after that it starts again, and whether it then has its disk.
+    pub returns: Vec<(NodeId, Duration, bool)>,
+}
+
 /// How a life ends that does not end in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -122,6 +133,7 @@ impl Weather {
             slow: Vec::new(),
             pauses: Vec::new(),
             outages: Vec::new(),
+            power_cuts: Vec::new(),
         };
         if dice.chance(600) {
             weather.draw_blackouts(dice, nodes, storm);
@@ -175,6 +187,21 @@ impl Weather {
         // The last, so that what they let go of comes at once.
         for jam in &self.jams {
             network.fault(*jam);
+        }
+    }
+
+    /// Once or twice, the second time perhaps while they come back.
+    pub(super) fn draw_power_cuts(&mut self, dice: &mut Dice, nodes: &[NodeId], storm: Duration) {
+        let disks_are_lost = dice.chance(250);
+        for _ in 0..dice.between(1, 2) {
+            let at = Time::ZERO + dice.span(Duration::ZERO, storm);
+            let longest = dice.pick(&[ms(20), ms(1000), ms(6000)]);
+            let mut draw = |node: &NodeId| {
+                let span = dice.span(ms(1), longest);
+                (*node, span, !(disks_are_lost && dice.chance(300)))
+            };
+            let returns = nodes.iter().map(&mut draw).collect();
+            self.power_cuts.push(PowerCut { at, returns });
         }
     }
 

@@ -3,7 +3,9 @@
 use super::{Clocked, Span};
 use crate::{
     network::{Bursts, Jam, Path, Shape, Slowness},
-    scenario::{Blackout, End, Ingredient, Kind, NodePlan, Outage, Parts, Pause, Scenario, Split},
+    scenario::{
+        Blackout, End, Ingredient, Kind, NodePlan, Outage, Parts, Pause, PowerCut, Scenario, Split,
+    },
     work::Task,
 };
 use core::fmt::Write as _;
@@ -152,8 +154,19 @@ fn describe(scenario: &Scenario, Ingredient { kind, number }: Ingredient) -> Str
             let (name, span) = (scenario.name(node), Span(span));
             format!("{}  {name} {how}, and is back after {span} {disk} its disk", Clocked(at))
         }
+        Kind::PowerCut => power_cut(scenario, number),
         Kind::Task(node) => task(&scenario.nodes[node], number),
     }
+}
+
+fn power_cut(scenario: &Scenario, number: usize) -> String {
+    let PowerCut { at, returns } = &scenario.weather.power_cuts[number - 1];
+    let returns = returns.iter().map(|(node, span, keeps_disk)| {
+        let disk = if *keeps_disk { "" } else { " without its disk" };
+        format!("{} after {}{disk}", scenario.name(*node), Span(*span))
+    });
+    let returns = returns.collect::<Vec<_>>().join(", ");
+    format!("{}  all lose their power, and are back: {returns}", Clocked(*at))
 }
 
 /// From when, and for how long.
