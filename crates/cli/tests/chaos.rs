@@ -144,12 +144,12 @@ impl Chaos {
             5..8 => {
                 let count = 1 + self.dice.below(2) as usize;
                 let (which, span) = (self.dice.some(count), self.dice.millis(1200, 3500));
-                which.into_iter().for_each(|index| self.stop(index, span));
+                self.stop(&which, span);
             }
             8 => {
                 // Nobody sees the time pass.
                 let span = self.dice.millis(500, 2500);
-                ALL.into_iter().for_each(|index| self.stop(index, span));
+                self.stop(&ALL, span);
             }
             9..11 => {
                 let (ends, span) = (self.dice.some(2), self.dice.millis(300, 4000));
@@ -182,11 +182,13 @@ impl Chaos {
         }
     }
 
-    fn stop(&mut self, index: usize, span: Duration) {
-        if self.states[index] == State::Up {
-            self.note(&format!("{} sleeps for {span:?}", NAMES[index]));
-            self.cluster.at(index).signal("STOP");
-            self.states[index] = State::Stopped(Instant::now() + span);
+    fn stop(&mut self, which: &[usize], span: Duration) {
+        for index in which {
+            if self.states[*index] == State::Up {
+                self.note(&format!("{} sleeps for {span:?}", NAMES[*index]));
+                self.cluster.at(*index).signal("STOP");
+                self.states[*index] = State::Stopped(Instant::now() + span);
+            }
         }
     }
 
@@ -423,8 +425,8 @@ fn work(chaos: &mut Chaos, clients: &mut [Client], grants: &mut Grants) {
 fn fences_grow(mode: &str, seed: u64) {
     let (seed, seconds) = (setting("CHAOS_SEED", seed), setting("CHAOS_SECONDS", 15));
     println!("CHAOS_SEED={seed} CHAOS_SECONDS={seconds}, {mode}");
-    let more = ["--mode", mode, "--hold", "20ms", "--lease", "1s"];
-    let mut cluster = Cluster::new("tokenring", 5, &more);
+    let args = ["--mode", mode, "--hold", "20ms", "--lease", "1s"];
+    let mut cluster = Cluster::new("tokenring", 5, &args);
     cluster.found();
     let mut chaos = Chaos::new(cluster, seed);
     checked(&mut chaos, |chaos| {
@@ -438,7 +440,9 @@ fn fences_grow(mode: &str, seed: u64) {
         }
         let stormy = grants.all.len();
         chaos.heal();
-        clients.iter_mut().for_each(|client| client.grants = 0);
+        for client in &mut clients {
+            client.grants = 0;
+        }
         let healed = Instant::now();
         while !chaos.is_whole() || clients.iter().any(|client| client.grants < 2) {
             assert!(healed.elapsed() < SOON, "they do not come together again");
@@ -458,6 +462,6 @@ fn fences_grow(mode: &str, seed: u64) {
 #[test]
 fn fences_grow_through_everything() {
     // The seed decides how the token moves, too.
-    let seed = setting("CHAOS_SEED", 2);
-    fences_grow(if seed % 2 == 0 { "rest" } else { "circulate" }, seed);
+    let seed = setting("CHAOS_SEED", 2_u64);
+    fences_grow(if seed.is_multiple_of(2) { "rest" } else { "circulate" }, seed);
 }

@@ -95,7 +95,12 @@ fn two_of_five_deliver_nothing_and_return_to_the_one_order() {
         let process = cluster.at(index);
         let own = process.all("delivered").into_iter().filter(|m| m["sender"] == NAMES[index]);
         let refused = process.all("error").len();
-        assert_eq!((own.count() + refused) as u64, said + 1, "{refused} of {} refused", NAMES[index]);
+        assert_eq!(
+            (own.count() + refused) as u64,
+            said + 1,
+            "{refused} of {} refused",
+            NAMES[index]
+        );
     }
     cluster.leave();
 }

@@ -51,7 +51,7 @@ fn five_of_the_order_are_killed_at_once_and_positions_go_on() {
         let reached = *before.messages.last_key_value().unwrap().0;
         assert!(reached > last, "round {round}: nothing was delivered after {last}");
         last = reached;
-        ALL.iter().for_each(|index| cluster.start(*index));
+        cluster.start_all(&ALL);
         let view = cluster.wait_view(&ALL, SOON);
         let after = agree(&mut cluster, &ALL, &format!("round{round}"));
         let first_new = after.messages.range(last + 1..).next().unwrap();
@@ -74,7 +74,7 @@ fn a_minority_that_is_killed_loses_nothing_and_a_majority_says_so() {
     cluster.found();
     cluster.talk(&ALL, Duration::from_secs(1), 40);
     cluster.kill(&[3, 4]);
-    [3, 4].iter().for_each(|index| cluster.start(*index));
+    cluster.start_all(&[3, 4]);
     cluster.talk(&ALL, Duration::from_secs(1), 40);
     cluster.wait_view(&ALL, SOON);
     let order = agree(&mut cluster, &ALL, "two");
@@ -86,7 +86,7 @@ fn a_minority_that_is_killed_loses_nothing_and_a_majority_says_so() {
 
     cluster.talk(&ALL, Duration::from_secs(1), 40);
     cluster.kill(&[0, 1, 2]);
-    [0, 1, 2].iter().for_each(|index| cluster.start(*index));
+    cluster.start_all(&[0, 1, 2]);
     cluster.wait_view(&ALL, SOON);
     let order = agree(&mut cluster, &ALL, "three");
     // Two of five remember: what only the others knew is gone.
@@ -120,7 +120,7 @@ fn five_of_the_ring_are_killed_at_once_and_fences_go_on() {
                 }
             }
             cluster.kill(&ALL);
-            ALL.iter().for_each(|index| cluster.start(*index));
+            cluster.start_all(&ALL);
             let view = cluster.wait_view(&ALL, SOON);
             println!("{mode}, round {round}: fences up to {last}, then view {view}");
         }

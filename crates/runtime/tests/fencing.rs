@@ -28,13 +28,13 @@ fn example() -> PathBuf {
     let built = fs::metadata(&program).and_then(|file| file.modified()).ok();
     let changed = ["examples", "src", "../core/src"].map(|dir| newest(&sources.join(dir)));
     if built < changed.into_iter().max() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--locked", "-p", "roundelay", "--example", "fenced_resource"]);
-        build.arg("--target-dir").arg(profile.parent().unwrap());
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "-p", "roundelay", "--example", "fenced_resource"]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
         if profile.ends_with("release") {
-            build.arg("--release");
+            cargo.arg("--release");
         }
-        assert!(build.current_dir(sources).status().unwrap().success());
+        assert!(cargo.current_dir(sources).status().unwrap().success());
     }
     program
 }
@@ -42,9 +42,8 @@ fn example() -> PathBuf {
 /// When something in this directory was changed last.
 fn newest(dir: &Path) -> SystemTime {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let times = entries.map(|path| match path.is_dir() {
-        true => newest(&path),
-        false => fs::metadata(&path).unwrap().modified().unwrap(),
+    let times = entries.map(|path| {
+        if path.is_dir() { newest(&path) } else { fs::metadata(&path).unwrap().modified().unwrap() }
     });
     times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
@@ -96,7 +95,8 @@ fn fence(line: &str) -> u64 {
 #[test]
 fn a_late_write_is_refused_by_the_fence() {
     let program = example();
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fenced-{}", std::process::id()));
+    let file =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fenced-{}", std::process::id()));
     // All are held before the first is given back, so that they differ.
     let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let peers: Vec<String> = (1..)

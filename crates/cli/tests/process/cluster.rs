@@ -64,6 +64,13 @@ impl Cluster {
         }
     }
 
+    /// Starts these members, one after the other.
+    pub(crate) fn start_all(&mut self, which: &[usize]) {
+        for index in which {
+            self.start(*index);
+        }
+    }
+
     /// Starts a member, with the disk of its earlier lives, and waits until it listens.
     pub(crate) fn start(&mut self, index: usize) {
         let (name, next) = (NAMES[index], NAMES[(index + 1) % self.len()]);
@@ -170,8 +177,11 @@ impl Cluster {
     /// Writes down what all have said, for whoever looks for the cause, and says where.
     #[allow(clippy::print_stdout, reason = "it is shown if the test fails")]
     pub(crate) fn keep_story(&mut self, what: &str) {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{what}-{}-{}.jsonl", self.program, std::process::id()));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "{what}-{}-{}.jsonl",
+            self.program,
+            std::process::id()
+        ));
         let mut lines: Vec<(Instant, String)> = Vec::new();
         for (index, lives) in self.lives.iter_mut().enumerate() {
             for (life, process) in lives.iter_mut().enumerate() {
