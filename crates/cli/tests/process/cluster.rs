@@ -1,12 +1,14 @@
 //! Five processes with disks, behind relays: they are killed, stopped, cut off and started again.
 
-use super::{Dir, Process, SOON, free_ports, owned, relays::Relays};
+use super::{Dir, Process, SOON, owned, relays::Relays};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
+    net::{Ipv4Addr, TcpListener},
     path::Path,
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -30,7 +32,7 @@ impl Cluster {
     /// The files for `count` members that will run `program` with these further arguments.
     pub(crate) fn new(program: &'static str, count: usize, more: &[&str]) -> Self {
         let dir = Dir::new();
-        let ports = free_ports::<5>()[..count].to_vec();
+        let ports = lasting_ports(count);
         let net = Relays::start(&ports);
         for (own, name) in NAMES[..count].iter().enumerate() {
             // Each has files of its own: they name the relays between it and the others.
@@ -201,6 +203,19 @@ impl Cluster {
         fs::write(&path, text).unwrap();
         println!("what all have said is in {}", path.display());
     }
+}
+
+/// Ports that stay free while nobody listens there: the system takes none of them for connections
+/// (on Linux those begin at 32,768), and other tests take others.
+fn lasting_ports(count: usize) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes of tests that run at once are told apart by their ids.
+    let start = std::process::id() as u16 % 100 * 200;
+    let ports = (0..200).map(|_| 12_000 + start + NEXT.fetch_add(1, Ordering::Relaxed) % 200);
+    let free = ports.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    let ports: Vec<u16> = free.take(count).collect();
+    assert_eq!(ports.len(), count, "there are few free ports");
+    ports
 }
 
 /// The members of a view, whatever their order.
