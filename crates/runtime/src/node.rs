@@ -110,7 +110,8 @@ pub struct Installed {
     pub view: View,
     /// Whether this life of the node was not a member before.
     pub joins: bool,
-    /// Members have lost their memory, and messages after `position` may be lost with it.
+    /// Members have lost their memory, and with it messages of the order may be lost: nobody has
+    /// what stands between the last message that was delivered here and `position`.
     pub loss: bool,
     /// The place of the last message before it.
     pub position: u64,
