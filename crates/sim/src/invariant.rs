@@ -269,8 +269,7 @@ impl Invariants {
             let lock = step.machine.node().lock();
             let tokens: Vec<LockName> =
                 lock.iter().flat_map(|lock| lock.tokens()).map(|(lock, _)| lock.clone()).collect();
-            let known: Vec<LockName> =
-                lock.iter().flat_map(|lock| lock.known()).cloned().collect();
+            let known: Vec<LockName> = lock.iter().flat_map(|lock| lock.known()).cloned().collect();
             let lease = lock.map_or(Time::ZERO, |lock| lock.lease_until(step.clock.shows));
             let lease_until = step.clock.when(time, lease);
             let end = End { time, tokens: &tokens, known: &known, lease_until, ended };

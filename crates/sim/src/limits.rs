@@ -42,9 +42,8 @@ pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status, calm: bool)
     let mut left = Vec::new();
     let name = scenario.name(node);
     if let Some(lock) = status.lock.as_ref().filter(|_| scenario.forgets_locks()) {
-        let circulates = |lock: &LockStatus| {
-            scenario.mode == Mode::Circulate && lock.lock.is_default()
-        };
+        let circulates =
+            |lock: &LockStatus| scenario.mode == Mode::Circulate && lock.lock.is_default();
         for lock in lock.locks.iter().filter(|lock| !circulates(lock)) {
             left.push(format!("{name} remembers {}", lock.lock));
         }

@@ -1,7 +1,7 @@
 //! Reports as people read them. Everything that comes from elsewhere is escaped.
 
 use super::{
-    Clock, Message, PeerLine, PeerState, Queued, QuorumState, Report, RingStatus, Rumor,
+    Clock, Message, PeerLine, PeerState, Queue, Queued, QuorumState, Report, RingStatus, Rumor,
     RumorStatus, escape,
 };
 
@@ -46,12 +46,7 @@ pub(super) fn describe(report: &Report) -> String {
         Report::Peers { peers } => list(peers, "no peers", describe_peer),
         Report::Rumors { rumors } => list(rumors, "no rumors yet", describe_rumor),
         Report::Clock(clock) => describe_clock(clock),
-        Report::Queue { waiting_for, messages } => {
-            let mut lines = vec![list(messages, "the queue is empty", describe_queued)];
-            let waits = |name: &String| format!("the first waits for {}", escape(name));
-            lines.extend(waiting_for.as_ref().map(waits));
-            lines.join("\n")
-        }
+        Report::Queue(queue) => describe_queue(queue),
         Report::History { messages } => list(messages, "no messages yet", describe_message),
         Report::Progress { seconds, grants, rumors, messages, violations } => format!(
             "{seconds:>4} s: {grants} grants, {rumors} rumors everywhere, {messages} messages in \
@@ -109,6 +104,27 @@ fn describe_rumor(rumor: &Rumor) -> String {
 fn describe_message(message: &Message) -> String {
     let Message { position, time, sender, text, .. } = message;
     format!("{position:>5}  {}: {}   (time {time})", escape(sender), escape(text))
+}
+
+fn describe_queue(queue: &Queue) -> String {
+    let mut lines = vec![list(&queue.messages, "the queue is empty", describe_queued)];
+    if let (Some(name), Some(ms)) = (&queue.waiting_for, queue.waited_ms) {
+        lines.push(format!("the first waits for {}, {}", escape(name), waited(ms)));
+    }
+    if let Some(head) = &queue.head {
+        let names = |names: &[String]| {
+            let shown: Vec<String> = names.iter().map(|name| escape(name).to_string()).collect();
+            shown.join(", ")
+        };
+        let lacks = [("clocks", &head.clocks), ("receipts", &head.receipts)];
+        let lacks = lacks.iter().filter(|(_, of)| !of.is_empty());
+        let lacks: Vec<String> =
+            lacks.map(|(what, of)| format!("{what} of {}", names(of))).collect();
+        if !lacks.is_empty() {
+            lines.push(format!("it lacks {}, {}", lacks.join("; "), waited(head.waited_ms)));
+        }
+    }
+    lines.join("\n")
 }
 
 fn describe_queued(message: &Queued) -> String {

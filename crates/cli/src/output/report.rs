@@ -72,7 +72,7 @@ pub(crate) enum Report {
     /// Answers `/clock`.
     Clock(Clock),
     /// Answers `/queue`.
-    Queue { waiting_for: Option<String>, messages: Vec<Queued> },
+    Queue(Queue),
     /// Answers `/history`.
     History { messages: Vec<Message> },
 
@@ -84,6 +84,26 @@ pub(crate) enum Report {
     Summary { nodes: usize, grants: u64, rumors: u64, messages: u64, violations: u64 },
     /// A node of the demo has stopped working, after saying and sending so much.
     Rested { grants: u64, rumors: u64, messages: u64 },
+}
+
+/// What is not in the order yet, and for whom that waits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Queue {
+    /// The one that the first message waits for most, and how long it has done so.
+    pub(crate) waiting_for: Option<String>,
+    pub(crate) waited_ms: Option<f64>,
+    /// All that it waits for.
+    pub(crate) head: Option<HeadWait>,
+    pub(crate) messages: Vec<Queued>,
+}
+
+/// For whom the first message waits since it is the first: whose clocks must pass its time, and of
+/// whom some must have received it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct HeadWait {
+    pub(crate) waited_ms: f64,
+    pub(crate) clocks: Vec<String>,
+    pub(crate) receipts: Vec<String>,
 }
 
 /// A rumor.

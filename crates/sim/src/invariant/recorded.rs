@@ -96,7 +96,8 @@ impl Recorded {
         let Some((before, known)) = self.known.insert(who, (number, known.collect())) else {
             return;
         };
-        let forgotten = known.into_iter().filter(|(lock, _)| end.known.binary_search(lock).is_err());
+        let forgotten =
+            known.into_iter().filter(|(lock, _)| end.known.binary_search(lock).is_err());
         for (lock, had_token) in forgotten.filter(|_| before == number) {
             self.records.remove(&(number, who, lock.clone()));
             if let Some(token) = self.tokens.get_mut(&(number, lock)).filter(|_| had_token) {
