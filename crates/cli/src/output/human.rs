@@ -230,6 +230,7 @@ fn list<T>(items: &[T], none: &str, describe: fn(&T) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::HeadWait;
 
     #[test]
     fn people_read_sentences() {
@@ -245,6 +246,20 @@ mod tests {
         assert!(describe(&quorum).starts_with("no majority without p2, p3: "));
         let token = Report::Token { view: 1, hop: 17, from: "p1".into() };
         assert_eq!(describe(&token), "token: hop 17 from p1");
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let (clocks, receipts) = (names(&["p4"]), names(&["p3", "p4"]));
+        let head = HeadWait { waited_ms: 400.0, clocks, receipts };
+        let queue = Queue {
+            waiting_for: Some("p4".into()),
+            waited_ms: Some(320.0),
+            head: Some(head),
+            messages: Vec::new(),
+        };
+        assert_eq!(
+            describe(&Report::Queue(queue)),
+            "the queue is empty\nthe first waits for p4, 320 ms\n\
+             it lacks clocks of p4; receipts of p3, p4, 400 ms"
+        );
     }
 
     #[test]
