@@ -6,7 +6,7 @@ use crate::{
     files::{Peers, peers},
     input::{Command, Input},
     outbox::Outbox,
-    output::{Clock, MemberClock, Message, Output, Queued, Report},
+    output::{Clock, HeadWait, MemberClock, Message, Output, Queue, Queued, Report},
     program::{
         JOIN, LOOK, PeerBook, Stage, join_refused_text, keep, maybe, member_names, outside_text,
         quorum_report,
@@ -14,8 +14,8 @@ use crate::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError,
-    Trigger, View, core::founding,
+    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, NodeId,
+    SendError, Trigger, View, core::founding,
 };
 use std::{ops::ControlFlow, time::Duration};
 use tokio::time::{sleep, timeout};
@@ -392,9 +392,19 @@ impl Order {
             sequence: waiting.sequence,
             text: String::from_utf8_lossy(&waiting.payload).into_owned(),
         });
-        let waiting_for = status.waiting_for.map(|(id, _)| self.book.name(id, &self.node));
+        let name = |id: &NodeId| self.book.name(*id, &self.node);
+        let now = self.node.now();
+        let waiting_for = status.waiting_for.map(|(id, _)| name(&id));
+        let waited_ms =
+            status.waiting_for.map(|(_, since)| now.since(since).as_secs_f64() * 1000.0);
+        let head = status.head.as_ref().map(|head| HeadWait {
+            waited_ms: now.since(head.since).as_secs_f64() * 1000.0,
+            clocks: head.clocks.iter().map(name).collect(),
+            receipts: head.receipts.iter().map(name).collect(),
+        });
         let messages = messages.collect();
-        self.stage.output.report(Report::Queue { waiting_for, messages }).await;
+        let queue = Queue { waiting_for, waited_ms, head, messages };
+        self.stage.output.report(Report::Queue(queue)).await;
     }
 
     async fn on_history(&self) {

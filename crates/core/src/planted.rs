@@ -114,6 +114,12 @@ bugs! {
     ReturnAcknowledgesAll,
     /// Token ring, H2: the home does not remember which tokens it has created.
     HomeForgets,
+    /// Token ring, idle locks: a token is passed home and forgotten while a client has the lock.
+    RetiresHeld,
+    /// Token ring, idle locks: the home forgets its record while the token is elsewhere.
+    RecordForgotten,
+    /// Token ring, H10: the sequences of tokens that were forgotten are forgotten, too.
+    FloorForgotten,
     /// Token ring, H10: grants are counted by each member for itself, not in the token.
     FenceNotInToken,
     /// Token ring, H12: who sends a request on does not record it.

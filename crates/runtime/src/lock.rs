@@ -177,6 +177,11 @@ impl Lease {
         }
     }
 
+    /// What the clock of the node says.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// When it ends. Said before a guard that rests on it is handed over, and after what is lost.
     pub(crate) fn set(&self, until: Time) {
         self.until.store(until.as_nanos(), Ordering::Release);

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use futures_core::Stream;
 use roundelay_core::{
-    Name, NodeId, View,
+    Name, NodeId, Time, View,
     change::JoinRefusal,
     detector, founding,
     multicast::Delivery,
@@ -243,6 +243,11 @@ impl Node {
             gossip: None,
         };
         self.ask(|reply| Request::Status { reply }).await.unwrap_or(stopped)
+    }
+
+    /// What the clock of this node says: the times in [`Node::status`] are readings of it.
+    pub fn now(&self) -> Time {
+        self.shared().lease.now()
     }
 
     /// How many messages this node has sent so far.

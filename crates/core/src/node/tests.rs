@@ -82,6 +82,7 @@ fn machine(i: usize, n: usize, life: u128) -> Node {
         locks_max: 100,
         repeat: 200 * MS,
         try_timeout: 1000 * MS,
+        idle: None,
     };
     let order = multicast::Config {
         me: id(i),

@@ -411,6 +411,7 @@ impl<P: Checkable> SmallGroup<P> {
             locks_max: 4,
             repeat: Duration::ZERO,
             try_timeout: Duration::ZERO,
+            idle: None,
         });
         let order = self.setup.order.map(|fragment_bytes| multicast::Config {
             me,
