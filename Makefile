@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help test model ci fix fmt clippy doc deny proto demo sim instructions
+.PHONY: help test model ci fix fmt clippy doc deny proto demo sim chaos instructions
 
 help:                                ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  \1\t/p' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ sim:                                 ## ten thousand runs through faults, each t
 	one=$$(hash 1); two=$$(hash 2); \
 	if [ -n "$$one" ] && [ "$$one" = "$$two" ]; then echo "500 seeds twice: $$one"; \
 	else echo "500 seeds twice, and not the same: $$one $$two"; exit 1; fi
+
+chaos:                               ## five real processes through five minutes of trouble, another seed each time
+	CHAOS_SECONDS=300 CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} \
+	  $(CARGO) test -p roundelay-cli --locked --test chaos -- --nocapture
 
 instructions:                        ## counts the instructions of the core's paths (needs valgrind)
 	@if command -v valgrind >/dev/null; then \

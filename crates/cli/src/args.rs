@@ -141,7 +141,8 @@ Examples:
   roundelay tokenring --name p1 --next p2 --lease 1s
 
 The ring closes around a peer that dies or leaves. If it had the lock, the next one gets it when
-the lease is over. Started again, the peer comes back by itself.
+the lease is over. Started again, the peer comes back by itself. With --data-dir even all of them
+may be killed at once: started again, they go on, and fences do, too.
 
 machines.txt has one peer a line: name host port, name host:port, or name host (port 7464).")]
 pub(crate) struct Tokenring {
@@ -238,7 +239,9 @@ Examples:
 
 peers.json is [{\"name\": \"p1\", \"host\": \"127.0.0.1\", \"port\": 7001}, …] or
 {\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached. The
-others go on without a peer that dies; started again, it comes back and gets what it has missed.")]
+others go on without a peer that dies; started again, it comes back and gets what it has missed.
+With --data-dir even all of them may be killed at once: started again, they go on, and positions do,
+too. If messages may be lost with more than half of the memories, everybody says so.")]
 pub(crate) struct Multicast {
     /// Which of the peers this is (asked for if not given)
     #[arg(value_name = "NAME")]

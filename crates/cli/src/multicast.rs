@@ -6,7 +6,7 @@ use crate::{
     files::{Peers, peers},
     input::{Command, Input},
     outbox::Outbox,
-    output::{Clock, MemberClock, Message, Output, Queued, Report},
+    output::{Clock, HeadWait, MemberClock, Message, Output, Queue, Queued, Report},
     program::{
         JOIN, LOOK, PeerBook, Stage, join_refused_text, keep, maybe, member_names, outside_text,
         quorum_report,
@@ -14,8 +14,8 @@ use crate::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use roundelay::{
-    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, SendError,
-    Trigger, View, core::founding,
+    Builder, Delivered, Deliveries, Delivery, Event, Events, Group, Installed, Node, NodeId,
+    SendError, Trigger, View, core::founding,
 };
 use std::{ops::ControlFlow, time::Duration};
 use tokio::time::{sleep, timeout};
@@ -76,6 +76,7 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
         joined: 0,
         accepted: 0,
         delivered: 0,
+        reached: 0,
         patience: Some(sleep(PATIENCE).boxed()),
         look: Some(sleep(LOOK).boxed()),
         ended: false,
@@ -137,6 +138,8 @@ struct Order {
     /// Own messages that are on their way or in the order, and those in the order.
     accepted: u64,
     delivered: u64,
+    /// The last position that this process has delivered, or knows to be missed.
+    reached: u64,
     /// When it is time to say who is absent.
     patience: Option<BoxFuture<'static, ()>>,
     /// When it is time to say who is there, even if there is no view.
@@ -273,6 +276,7 @@ impl Order {
             delivered if self.view.is_none() => self.early.push(delivered),
             Delivered::Message(delivery) => self.on_message(&delivery).await,
             Delivered::Missed { from, to } => {
+                self.reached = to;
                 self.stage.output.report(Report::Missed { from, to }).await;
             }
         }
@@ -282,12 +286,13 @@ impl Order {
         if delivery.sender == self.node.name().id() && delivery.incarnation >= self.joined {
             self.delivered += 1;
         }
+        self.reached = delivery.position;
         let message = self.message(delivery);
         self.stage.output.report(Report::Delivered(message)).await;
     }
 
     async fn on_view(&mut self, installed: &Installed) {
-        let Installed { view, joins, loss, position } = installed;
+        let Installed { view, joins, loss, position: _ } = installed;
         let shown = match &self.view {
             Some(before) => self.book.describe_change(before, view),
             None if *joins => {
@@ -298,7 +303,9 @@ impl Order {
         let (number, members) = (view.number, member_names(view));
         self.stage.output.report(Report::View { number, members, shown }).await;
         if *loss {
-            self.stage.output.report(Report::Loss { after: *position }).await;
+            // The new view begins far beyond all positions that were ever given (V5). What was
+            // delivered here stands.
+            self.stage.output.report(Report::Loss { after: self.reached }).await;
         }
         (self.patience, self.look) = (None, None);
         self.book.release(&self.stage.output).await;
@@ -387,9 +394,19 @@ impl Order {
             sequence: waiting.sequence,
             text: String::from_utf8_lossy(&waiting.payload).into_owned(),
         });
-        let waiting_for = status.waiting_for.map(|(id, _)| self.book.name(id, &self.node));
+        let name = |id: &NodeId| self.book.name(*id, &self.node);
+        let now = self.node.now();
+        let waiting_for = status.waiting_for.map(|(id, _)| name(&id));
+        let waited_ms =
+            status.waiting_for.map(|(_, since)| now.since(since).as_secs_f64() * 1000.0);
+        let head = status.head.as_ref().map(|head| HeadWait {
+            waited_ms: now.since(head.since).as_secs_f64() * 1000.0,
+            clocks: head.clocks.iter().map(name).collect(),
+            receipts: head.receipts.iter().map(name).collect(),
+        });
         let messages = messages.collect();
-        self.stage.output.report(Report::Queue { waiting_for, messages }).await;
+        let queue = Queue { waiting_for, waited_ms, head, messages };
+        self.stage.output.report(Report::Queue(queue)).await;
     }
 
     async fn on_history(&self) {

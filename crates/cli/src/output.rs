@@ -7,8 +7,8 @@ mod human;
 mod report;
 
 pub(crate) use report::{
-    Clock, MemberClock, Message, PeerLine, PeerState, Queued, QuorumState, Report, RingStatus,
-    Rumor, RumorStatus,
+    Clock, HeadWait, MemberClock, Message, PeerLine, PeerState, Queue, Queued, QuorumState, Report,
+    RingStatus, Rumor, RumorStatus,
 };
 
 use crate::{args::Format, shutdown::Shutdown};

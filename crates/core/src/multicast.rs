@@ -414,12 +414,26 @@ pub struct Status {
     /// lacks messages of the cut, who was asked for them; while it learns what it needs first, its
     /// teacher. This node itself if its application does not read.
     pub waiting_for: Option<(NodeId, Time)>,
+    /// All that the head of the queue waits for, and since when, if there is one.
+    pub head: Option<HeadWait>,
     /// Per member: the counted clock.
     pub clocks: Vec<(NodeId, u64)>,
     /// Messages that were sent again.
     pub resent: u64,
     /// How many messages were ignored because nothing sensible could have sent them.
     pub ignored: u64,
+}
+
+/// What the first message of the queue waits for: nothing of the members if it is only not read yet
+/// what came before it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeadWait {
+    /// Since when it is the first one and cannot be delivered: so long all of these have kept it.
+    pub since: Time,
+    /// Whose clocks have not passed its time: each of them must.
+    pub clocks: Vec<NodeId>,
+    /// Who is not known to have received it, while a majority has not: some of them must.
+    pub receipts: Vec<NodeId>,
 }
 
 /// A message that waits for its delivery.

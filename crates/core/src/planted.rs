@@ -116,6 +116,12 @@ bugs! {
     ReturnAcknowledgesAll,
     /// Token ring, H2: the home does not remember which tokens it has created.
     HomeForgets,
+    /// Token ring, idle locks: a token is passed home and forgotten while a client has the lock.
+    RetiresHeld,
+    /// Token ring, idle locks: the home forgets its record while the token is elsewhere.
+    RecordForgotten,
+    /// Token ring, H10: the sequences of tokens that were forgotten are forgotten, too.
+    FloorForgotten,
     /// Token ring, H10: grants are counted by each member for itself, not in the token.
     FenceNotInToken,
     /// Token ring, H12: who sends a request on does not record it.
@@ -185,6 +191,8 @@ bugs! {
     YesToLarger,
     /// Founding, V8: who sends a walk on does not give its own up.
     YesNotKept,
+    /// Founding, V8: a yes is not saved, and nobody knows of it after a restart.
+    YesNotSaved,
     /// Founding, S3: a yes that was given up is given again.
     ForgottenAgain,
     /// Founding, V8: who is active says yes to another walk.
@@ -214,6 +222,8 @@ bugs! {
     CeilingIgnored,
     /// Views, V5: who was mute in the view counts as one that remembers it.
     MuteCounts,
+    /// Views, V6: who is started again waits for ever for the messages of a cut that nobody has.
+    GathersForEver,
     /// Views, V6: who is started again has forgotten what it has promised and accepted.
     RestartForgets,
     /// Views, V6: who is started again knows of no life of its own but the one that saved.

@@ -15,6 +15,7 @@
 
 mod acks;
 mod guards;
+mod idle;
 mod install;
 mod lease;
 mod links;
@@ -27,6 +28,7 @@ mod requests;
 mod tests;
 
 pub use machine::TokenRing;
+pub use placement::home;
 
 use crate::{id::NodeId, time::Time, view::View};
 use alloc::{sync::Arc, vec::Vec};
@@ -74,6 +76,9 @@ pub struct Config {
     pub repeat: Duration,
     /// How long a `try` waits for the holder's answer.
     pub try_timeout: Duration,
+    /// How long a lock that nobody uses is remembered, at least: its token goes home after this
+    /// span to twice that, and is forgotten there in the same way. None: until the view ends.
+    pub idle: Option<Duration>,
 }
 
 /// A token on its way: everything that is known about the lock travels in it.
@@ -260,6 +265,8 @@ pub enum Timer {
     Lease,
     /// The embargo is over.
     Embargo,
+    /// Look for locks that nobody uses.
+    Idle,
 }
 
 /// Which wait: chosen by the application, unique in its life.

@@ -73,7 +73,8 @@ pub struct Value {
     pub order: Cut,
     /// Where the tokens are.
     pub lock: Placement,
-    /// Memories were lost: messages may be missing from the order (V5).
+    /// Memories were lost: what was delivered nowhere may be missing from the order, and all members
+    /// begin anew (V5).
     pub loss: bool,
 }
 
@@ -83,6 +84,28 @@ impl Record {
         let ceiling = installed.order.position + POSITIONS_AHEAD;
         Self { cluster, lives, installed, promised: None, accepted: None, ceiling }
     }
+
+    /// The record of who is in no view yet, but may be in one without knowing it: it has said yes to
+    /// be founded, or asks to be taken in (V6, V8). Its view is number 0, of nobody else.
+    pub fn of_lives(cluster: u64, name: &Name, lives: Vec<Life>) -> Self {
+        let life = *lives.last().expect("it is alive");
+        let me = Member { id: name.id(), name: name.clone(), life, incarnation: 0 };
+        let (members, ring) = ([me].into(), [0].into());
+        let lease = Duration::from_secs(1);
+        let view = View { number: 0, members, ring, mode: Mode::Rest, lease };
+        Self { ceiling: 0, ..Self::of(cluster, lives, Value::first(view, 0)) }
+    }
+
+    /// Whether it knows of no view.
+    pub fn is_blank(&self) -> bool {
+        self.installed.view.number == 0
+    }
+}
+
+/// A life, and those before it, as far as a record names them.
+pub(crate) fn lives_of(earlier: &[Life], life: Life) -> Vec<Life> {
+    let lives = earlier.iter().copied().chain([life]);
+    lives.skip((earlier.len() + 1).saturating_sub(LIVES_MAX)).collect()
 }
 
 impl Value {

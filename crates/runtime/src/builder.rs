@@ -102,6 +102,8 @@ pub struct Limits {
     pub lock_repeat: Duration,
     /// How long a `try` waits for the holder's answer.
     pub try_timeout: Duration,
+    /// How long a lock that nobody uses is remembered where it was used last, at least.
+    pub lock_idle: Duration,
     /// The largest rumor, in bytes.
     pub rumor_bytes_max: usize,
     /// How long rumors are kept for repair.
@@ -147,6 +149,7 @@ impl Default for Limits {
             locks_max: 1_000_000,
             lock_repeat: Duration::from_millis(100),
             try_timeout: Duration::from_secs(1),
+            lock_idle: Duration::from_secs(30),
             rumor_bytes_max: 1 << 20,
             retention_age: Duration::from_mins(10),
             retention_bytes: 64 << 20,

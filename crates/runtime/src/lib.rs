@@ -59,8 +59,8 @@ pub use lock::{Guard, LockError, Loss};
 pub use multicast::{Delivered, Deliveries, Multicast, SendError};
 pub use node::{Event, Events, Installed, Node};
 pub use roundelay_core::{
-    Life, Name, NodeId, View, change::JoinRefusal, detector::State as PeerState, founding::Trigger,
-    gossip::Strategy, multicast::Delivery, tokenring::LockName, tokenring::Mode,
+    Life, Name, NodeId, Time, View, change::JoinRefusal, detector::State as PeerState,
+    founding::Trigger, gossip::Strategy, multicast::Delivery, tokenring::LockName, tokenring::Mode,
 };
 pub use storage::StorageError;
 pub use traffic::Traffic;

@@ -11,10 +11,13 @@ use roundelay_core::{
 };
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
+    pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
@@ -127,9 +130,12 @@ impl Guard {
         valid
     }
 
-    /// Waits until the lock is lost, and says why. Does not return while the guard is valid.
+    /// Waits until the lock is lost, and says why. Does not return while the guard is valid; after
+    /// that it is ready whenever it is polled, also in a process that was stopped and has just woken.
     pub async fn lost(&self) -> Loss {
-        self.lease().lost_by(self.held.ticket).await
+        let why = self.lease().lost_by(self.held.ticket).await;
+        self.lost.store(true, Ordering::Release);
+        why
     }
 
     /// Releases the lock, and returns once the next waiter may have it.
@@ -171,6 +177,11 @@ impl Lease {
         }
     }
 
+    /// What the clock of the node says.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// When it ends. Said before a guard that rests on it is handed over, and after what is lost.
     pub(crate) fn set(&self, until: Time) {
         self.until.store(until.as_nanos(), Ordering::Release);
@@ -209,7 +220,17 @@ impl Lease {
         self.clock.now() < until && !(some_lost && self.lost().contains_key(&ticket))
     }
 
+    /// Whoever was stopped and asks before the driver has noticed reads the clock itself (§4).
     async fn lost_by(&self, ticket: u64) -> Loss {
+        let mut told = pin!(self.told_of(ticket));
+        poll_fn(|cx| match told.as_mut().poll(cx) {
+            Poll::Pending if !self.holds(ticket) => Poll::Ready(Loss::LeaseEnded),
+            said => said,
+        })
+        .await
+    }
+
+    async fn told_of(&self, ticket: u64) -> Loss {
         let mut told = self.told.subscribe();
         loop {
             if let Some(why) = self.lost().get(&ticket) {
@@ -311,6 +332,7 @@ mod tests {
         assert!(lease.lost().is_empty());
         lease.set(clock.now());
         assert!(!lease.holds(2), "its end is an instant, not an event");
+        assert_eq!(lease.lost_by(2).now_or_never(), Some(Loss::LeaseEnded), "nobody has told");
         lease.set(Time::from_nanos(u64::MAX));
         lease.stop();
         assert!(!lease.holds(2));

@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use futures_core::Stream;
 use roundelay_core::{
-    Name, NodeId, View,
+    Name, NodeId, Time, View,
     change::JoinRefusal,
     detector, founding,
     multicast::Delivery,
@@ -110,7 +110,8 @@ pub struct Installed {
     pub view: View,
     /// Whether this life of the node was not a member before.
     pub joins: bool,
-    /// Members have lost their memory, and messages after `position` may be lost with it.
+    /// Members have lost their memory, and with it messages of the order may be lost: nobody has
+    /// what stands between the last message that was delivered here and `position`.
     pub loss: bool,
     /// The place of the last message before it.
     pub position: u64,
@@ -242,6 +243,11 @@ impl Node {
             gossip: None,
         };
         self.ask(|reply| Request::Status { reply }).await.unwrap_or(stopped)
+    }
+
+    /// What the clock of this node says: the times in [`Node::status`] are readings of it.
+    pub fn now(&self) -> Time {
+        self.shared().lease.now()
     }
 
     /// How many messages this node has sent so far.

@@ -157,7 +157,7 @@ impl Goals {
                     self.on_decided(&value.view);
                 }
             }
-            Seen::Effect(Effect::Save(record)) => {
+            Seen::Effect(Effect::Save(record)) if !record.is_blank() => {
                 let view = &record.installed.view;
                 self.decided.entry(view.number).or_insert_with(|| view.clone());
             }

@@ -91,6 +91,8 @@ pub struct End<'a> {
     pub time: Time,
     /// The locks whose token is at the node.
     pub tokens: &'a [LockName],
+    /// The locks that the node remembers.
+    pub known: &'a [LockName],
     /// Until when guards here are valid for all that the node knows, in true time.
     pub lease_until: Time,
     /// The life ended within the step.
@@ -272,9 +274,10 @@ impl Invariants {
             let lock = step.machine.node().lock();
             let tokens: Vec<LockName> =
                 lock.iter().flat_map(|lock| lock.tokens()).map(|(lock, _)| lock.clone()).collect();
+            let known: Vec<LockName> = lock.iter().flat_map(|lock| lock.known()).cloned().collect();
             let lease = lock.map_or(Time::ZERO, |lock| lock.lease_until(step.clock.shows));
             let lease_until = step.clock.when(time, lease);
-            let end = End { time, tokens: &tokens, lease_until, ended };
+            let end = End { time, tokens: &tokens, known: &known, lease_until, ended };
             self.see(who, time, &Seen::End(&end))?;
         }
         Ok(())
@@ -302,7 +305,9 @@ impl Invariants {
 fn is_noticed(effect: &EffectOf<node::Node>) -> bool {
     match effect {
         Effect::Send { message, .. } => !matches!(message, node::Message::Detector(_)),
-        Effect::Emit(_) | Effect::Save(_) | Effect::Append(_) => true,
+        Effect::Emit(_) | Effect::Append(_) => true,
+        // Who has only said yes, or asked to be taken in, is in no view.
+        Effect::Save(record) => !record.is_blank(),
         Effect::SetTimer { .. } | Effect::CancelTimer(_) | Effect::Trim(_) => false,
     }
 }

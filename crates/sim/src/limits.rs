@@ -7,6 +7,7 @@ use roundelay_core::{
     multicast,
     node::{Config, Status},
     time::Time,
+    tokenring::{LockStatus, Mode},
 };
 
 /// What a retained rumor costs beside its payload.
@@ -40,6 +41,13 @@ pub fn check(
 pub fn leftovers(scenario: &Scenario, node: NodeId, status: &Status, calm: bool) -> Vec<String> {
     let mut left = Vec::new();
     let name = scenario.name(node);
+    if let Some(lock) = status.lock.as_ref().filter(|_| scenario.forgets_locks()) {
+        let circulates =
+            |lock: &LockStatus| scenario.mode == Mode::Circulate && lock.lock.is_default();
+        for lock in lock.locks.iter().filter(|lock| !circulates(lock)) {
+            left.push(format!("{name} remembers {}", lock.lock));
+        }
+    }
     if let Some(order) = status.order.as_ref().filter(|_| scenario.order_prospers()) {
         if order.unstable_bytes > 0 || !order.queue.is_empty() {
             let (bytes, queue) = (order.unstable_bytes, order.queue.len());

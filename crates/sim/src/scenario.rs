@@ -244,6 +244,13 @@ impl Scenario {
         self.parts.order && self.group_prospers()
     }
 
+    /// Whether nothing stays of a lock that nobody uses.
+    pub fn forgets_locks(&self) -> bool {
+        let group = self.nodes.iter().find_map(|node| node.config.group.as_ref());
+        let lock = group.and_then(|group| group.lock.as_ref());
+        self.group_prospers() && lock.is_some_and(|lock| lock.idle.is_some())
+    }
+
     /// How many grants are a turn: in a group all say the same.
     pub fn turn(&self) -> usize {
         let group = self.nodes.iter().find_map(|node| node.config.group.as_ref());

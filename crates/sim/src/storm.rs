@@ -5,7 +5,7 @@
 
 use crate::{
     dice::Dice,
-    fault::Tally,
+    fault::{Fault, Tally},
     goal::{Counts, EMPTIED, Goals, Open, is_background},
     invariant::{Invariants, Seen, Violation, Who},
     limits,
@@ -328,7 +328,8 @@ impl<'a, P: Subject> Storm<'a, P> {
                 }
                 if now.since(self.planned_until) > self.scenario.patience {
                     let record = |node| self.sim.disk(node).record();
-                    self.stuck = self.goals.is_stuck(&self.running(), record);
+                    let stuck = self.goals.is_stuck(&self.running(), record);
+                    self.stuck = stuck && self.has_lost_somebody();
                     if self.stuck {
                         self.goals.count_stuck();
                         return Ok((now, now.since(self.planned_until)));
@@ -338,6 +339,12 @@ impl<'a, P: Subject> Storm<'a, P> {
             }
             self.advance(now + LOOK, watch)?;
         }
+    }
+
+    /// Whether a disk was lost, or a life has left for good: while all come back with their disks, no
+    /// group stands still.
+    fn has_lost_somebody(&self) -> bool {
+        self.sim.tally().of(Fault::RestartWithoutDisk) > 0 || self.goals.counts().leaves > 0
     }
 
     fn running(&self) -> Vec<Who> {
@@ -593,11 +600,21 @@ impl<'a, P: Subject> Storm<'a, P> {
         let (parts, starts) = (self.scenario.parts, before.starts());
         let plan = Plan::of_later_life(self.dice_of(node), parts, starts);
         self.applications.insert(node, Application::new(config.name.as_str(), plan));
-        if keeps_disk {
+        if keeps_disk || !self.others_know(node) {
             self.sim.restart(node, P::new(config), now);
         } else {
             self.sim.restart_without_disk(node, P::new(config), now);
         }
+    }
+
+    /// Whether the disk of another knows of the newest view that any disk knows. Where nobody does,
+    /// whoever comes back founds another group.
+    fn others_know(&self, node: NodeId) -> bool {
+        let number = |node| self.sim.disk(node).record().map_or(0, |r| r.installed.view.number);
+        let all = self.scenario.nodes.iter().map(NodePlan::id);
+        let newest = all.clone().map(number).max().unwrap_or(0);
+        let stays = |id: &NodeId| !self.leavers.iter().any(|who| who.node == *id);
+        all.filter(|other| *other != node).filter(stays).any(|other| number(other) == newest)
     }
 
     fn dice_of(&mut self, node: NodeId) -> &mut Dice {

@@ -1,7 +1,7 @@
 //! Reports as people read them. Everything that comes from elsewhere is escaped.
 
 use super::{
-    Clock, Message, PeerLine, PeerState, Queued, QuorumState, Report, RingStatus, Rumor,
+    Clock, Message, PeerLine, PeerState, Queue, Queued, QuorumState, Report, RingStatus, Rumor,
     RumorStatus, escape,
 };
 
@@ -46,12 +46,7 @@ pub(super) fn describe(report: &Report) -> String {
         Report::Peers { peers } => list(peers, "no peers", describe_peer),
         Report::Rumors { rumors } => list(rumors, "no rumors yet", describe_rumor),
         Report::Clock(clock) => describe_clock(clock),
-        Report::Queue { waiting_for, messages } => {
-            let mut lines = vec![list(messages, "the queue is empty", describe_queued)];
-            let waits = |name: &String| format!("the first waits for {}", escape(name));
-            lines.extend(waiting_for.as_ref().map(waits));
-            lines.join("\n")
-        }
+        Report::Queue(queue) => describe_queue(queue),
         Report::History { messages } => list(messages, "no messages yet", describe_message),
         Report::Progress { seconds, grants, rumors, messages, violations } => format!(
             "{seconds:>4} s: {grants} grants, {rumors} rumors everywhere, {messages} messages in \
@@ -109,6 +104,27 @@ fn describe_rumor(rumor: &Rumor) -> String {
 fn describe_message(message: &Message) -> String {
     let Message { position, time, sender, text, .. } = message;
     format!("{position:>5}  {}: {}   (time {time})", escape(sender), escape(text))
+}
+
+fn describe_queue(queue: &Queue) -> String {
+    let mut lines = vec![list(&queue.messages, "the queue is empty", describe_queued)];
+    if let (Some(name), Some(ms)) = (&queue.waiting_for, queue.waited_ms) {
+        lines.push(format!("the first waits for {}, {}", escape(name), waited(ms)));
+    }
+    if let Some(head) = &queue.head {
+        let names = |names: &[String]| {
+            let shown: Vec<String> = names.iter().map(|name| escape(name).to_string()).collect();
+            shown.join(", ")
+        };
+        let lacks = [("clocks", &head.clocks), ("receipts", &head.receipts)];
+        let lacks = lacks.iter().filter(|(_, of)| !of.is_empty());
+        let lacks: Vec<String> =
+            lacks.map(|(what, of)| format!("{what} of {}", names(of))).collect();
+        if !lacks.is_empty() {
+            lines.push(format!("it lacks {}, {}", lacks.join("; "), waited(head.waited_ms)));
+        }
+    }
+    lines.join("\n")
 }
 
 fn describe_queued(message: &Queued) -> String {
@@ -214,6 +230,7 @@ fn list<T>(items: &[T], none: &str, describe: fn(&T) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::HeadWait;
 
     #[test]
     fn people_read_sentences() {
@@ -229,6 +246,20 @@ mod tests {
         assert!(describe(&quorum).starts_with("no majority without p2, p3: "));
         let token = Report::Token { view: 1, hop: 17, from: "p1".into() };
         assert_eq!(describe(&token), "token: hop 17 from p1");
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let (clocks, receipts) = (names(&["p4"]), names(&["p3", "p4"]));
+        let head = HeadWait { waited_ms: 400.0, clocks, receipts };
+        let queue = Queue {
+            waiting_for: Some("p4".into()),
+            waited_ms: Some(320.0),
+            head: Some(head),
+            messages: Vec::new(),
+        };
+        assert_eq!(
+            describe(&Report::Queue(queue)),
+            "the queue is empty\nthe first waits for p4, 320 ms\n\
+             it lacks clocks of p4; receipts of p3, p4, 400 ms"
+        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(crate) enum Report {
     /// Answers `/clock`.
     Clock(Clock),
     /// Answers `/queue`.
-    Queue { waiting_for: Option<String>, messages: Vec<Queued> },
+    Queue(Queue),
     /// Answers `/history`.
     History { messages: Vec<Message> },
 
@@ -84,6 +84,28 @@ pub(crate) enum Report {
     Summary { nodes: usize, grants: u64, rumors: u64, messages: u64, violations: u64 },
     /// A node of the demo has stopped working, after saying and sending so much.
     Rested { grants: u64, rumors: u64, messages: u64 },
+}
+
+/// What is not in the order yet, and for whom that waits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Queue {
+    /// The one that the first message waits for most, and how long it has done so.
+    pub(crate) waiting_for: Option<String>,
+    #[serde(serialize_with = "tenths_if_any")]
+    pub(crate) waited_ms: Option<f64>,
+    /// All that it waits for.
+    pub(crate) head: Option<HeadWait>,
+    pub(crate) messages: Vec<Queued>,
+}
+
+/// For whom the first message waits since it is the first: whose clocks must pass its time, and of
+/// whom some must have received it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct HeadWait {
+    #[serde(serialize_with = "tenths")]
+    pub(crate) waited_ms: f64,
+    pub(crate) clocks: Vec<String>,
+    pub(crate) receipts: Vec<String>,
 }
 
 /// A rumor.
@@ -240,6 +262,14 @@ fn tenths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> 
     serializer.serialize_f64((value * 10.0).round() / 10.0)
 }
 
+#[expect(clippy::ref_option, reason = "serde asks for it like this")]
+fn tenths_if_any<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) => tenths(number, to),
+        None => to.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +325,15 @@ mod tests {
             (
                 Report::Peer { name: "p3".into(), state: PeerState::Suspect },
                 r#"{"event":"peer","name":"p3","state":"suspect"}"#,
+            ),
+            (
+                Report::Queue(Queue {
+                    waiting_for: Some("p4".into()),
+                    waited_ms: Some(320.0),
+                    head: None,
+                    messages: Vec::new(),
+                }),
+                r#"{"event":"queue","waiting_for":"p4","waited_ms":320.0,"head":null,"messages":[]}"#,
             ),
             (Report::Error { message: "no".into() }, r#"{"event":"error","message":"no"}"#),
             (

@@ -4,7 +4,10 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod cluster;
+pub(crate) mod history;
 pub(crate) mod proxy;
+pub(crate) mod relays;
 
 use serde_json::Value;
 use std::{

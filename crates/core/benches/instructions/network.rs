@@ -192,6 +192,7 @@ fn lock(name: &Name) -> tokenring::Config {
         locks_max: 1_000_000,
         repeat: Duration::from_millis(100),
         try_timeout: Duration::from_secs(1),
+        idle: None,
     }
 }
 

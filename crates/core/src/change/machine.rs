@@ -13,7 +13,7 @@ use crate::{
     protocol::{Context, Input, InputOf, Protocol},
     tally::Tally,
     time::Time,
-    view::{Ballot, LIVES_MAX, MEMBERS_MAX, POSITIONS_AHEAD, Record, Value, View},
+    view::{Ballot, MEMBERS_MAX, POSITIONS_AHEAD, Record, Value, View, lives_of},
 };
 use alloc::{
     boxed::Box,
@@ -364,8 +364,11 @@ impl ViewChange {
 
     /// From now on the group may know this life (V6): whoever comes after it on this disk must, too.
     pub(super) fn save_life(&mut self, cx: &mut Cx<'_>) {
-        let lives = self.lives();
-        if let Some(saved) = self.saved.as_mut().filter(|saved| saved.lives != lives) {
+        let (lives, cluster) = (self.lives(), self.cluster);
+        let blank = || Record::of_lives(cluster, &self.config.name, lives.clone()).into();
+        let is_new = self.saved.is_none();
+        let saved = self.saved.get_or_insert_with(blank);
+        if is_new || saved.lives != lives {
             saved.lives = lives;
             cx.save((**saved).clone());
         }
@@ -373,8 +376,7 @@ impl ViewChange {
 
     /// This life, and those before it that may be known to the group.
     fn lives(&self) -> Vec<Life> {
-        let lives = self.earlier.iter().copied().chain([self.config.life]);
-        lives.skip((self.earlier.len() + 1).saturating_sub(LIVES_MAX)).collect()
+        lives_of(&self.earlier, self.config.life)
     }
 
     /// Tells the owner of the promised ballot: another member, or this one.
@@ -692,6 +694,7 @@ impl ViewChange {
         }
         if matches!(message.body, Body::Beat { .. }) {
             self.on_successor(message.view, cx);
+            self.ask_for_earlier(from, message.view, cx);
         }
         match message.body {
             Body::Decided { value } => return self.on_decided(from, *value, cx),
@@ -722,6 +725,16 @@ impl ViewChange {
             Body::Accepted { ballot } => self.on_accepted(position, ballot, cx),
             Body::Leave => self.on_peer_leaves(position, cx),
             Body::Ask | Body::Decided { .. } | Body::Join { .. } | Body::JoinRefused { .. } => {}
+        }
+    }
+
+    /// A view that is not known here may list an earlier life of this node, and wait for it (V6).
+    fn ask_for_earlier(&self, from: NodeId, view: u64, cx: &mut Cx<'_>) {
+        if let Standing::Outside(outside) = &self.standing
+            && view > outside.since
+            && !self.earlier.is_empty()
+        {
+            cx.send(from, self.message(Body::Ask));
         }
     }
 
@@ -782,7 +795,11 @@ impl Protocol for ViewChange {
                 if cx.has(Bug::LivesForgotten) {
                     self.earlier = saved.record.lives.last().copied().into_iter().collect();
                 }
-                self.restore(saved.record, cx);
+                if saved.record.is_blank() {
+                    self.saved = Some(Box::new(saved.record));
+                } else {
+                    self.restore(saved.record, cx);
+                }
             }
             Input::Start(None) | Input::Appended(_) | Input::LinkUp(_) | Input::LinkDown(_) => {}
             Input::Message { from, message } => self.on_message(from, message, cx),

@@ -37,7 +37,7 @@ impl Question<'_> {
         // them. Who is mute has acknowledged nothing.
         let mute = (0..n).filter(|p| self.is_mute(*p)).count();
         let needed = n.div_ceil(2).saturating_sub(mute).max(1);
-        let complete = intact >= needed || cx.has(Bug::AmnesiaForgiven);
+        let complete = intact >= needed || intact > 0 && cx.has(Bug::AmnesiaForgiven);
         if !complete && !all {
             return None;
         }

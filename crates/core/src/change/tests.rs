@@ -1,3 +1,5 @@
+mod restart;
+
 use super::*;
 use crate::{
     id::Life,

@@ -4,10 +4,10 @@ use super::{
     Command, Config, Event, Message, Phase, Refusal, Start, StartError, Status, Step, Timer,
 };
 use crate::{
-    id::{Name, NodeId, hash64},
+    id::{Life, Name, NodeId, hash64},
     planted::Bug,
     protocol::{Context, Input, InputOf, Protocol},
-    view::{MEMBERS_MAX, Record, Value, View},
+    view::{MEMBERS_MAX, Record, Value, View, lives_of},
 };
 use alloc::{
     collections::{BTreeSet, VecDeque},
@@ -41,6 +41,10 @@ pub struct Founding {
     /// Whether this node was told that the group exists, and asks for its view.
     pub(super) inquiring: bool,
     pub(super) state: State,
+    /// The lives of this node before this one that may have said yes (V8),
+    earlier: Vec<Life>,
+    /// and whether this one may, as is saved.
+    known: bool,
     /// Walks that this node has said yes to and given up for good.
     pub(super) forgotten: VecDeque<u64>,
     /// The nonce of the last question.
@@ -107,6 +111,8 @@ impl Founding {
             leaving: false,
             inquiring: false,
             state: State::Idle,
+            earlier: Vec::new(),
+            known: false,
             forgotten: VecDeque::new(),
             nonce: 0,
             told: None,
@@ -173,12 +179,21 @@ impl Founding {
         }
         self.wanting = false;
         let start = Start { index: self.me, run: cx.random() };
-        self.say_yes(start);
+        self.say_yes(start, cx);
         if self.next == self.me {
             return self.on_walk_back(&[self.step()], cx);
         }
         self.send_walk(start, cx);
         cx.set_timer(Timer::Repeat, REPEAT);
+    }
+
+    /// Before anyone hears of this life's yes (V8): a view that comes of it lists this life, and waits
+    /// for whoever comes after it on this disk.
+    pub(super) fn save_yes(&mut self, run: u64, cx: &mut Context<'_, Self>) {
+        if !core::mem::replace(&mut self.known, true) && !cx.has(Bug::YesNotSaved) {
+            let lives = lives_of(&self.earlier, self.config.life);
+            cx.save(Record::of_lives(run, &self.config.name, lives));
+        }
     }
 
     fn lacks(&self, name: &Name) -> bool {
@@ -209,7 +224,7 @@ impl Founding {
     ) {
         // Saved before anyone hears of it (V8); without a data directory in memory only.
         let installed = Value::first(view.clone(), usize::from(founder));
-        cx.save(Record::of(run, [self.config.life].into(), installed));
+        cx.save(Record::of(run, lives_of(&self.earlier, self.config.life), installed));
         let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
         let active = Active { run, view, founder, known, installed: false };
         if founder == self.me {
@@ -297,7 +312,7 @@ impl Founding {
         match view.members.get(usize::from(self.me)) {
             Some(member) if is_first && member.name != self.config.name => {}
             Some(member)
-                if is_first && (member.life == self.config.life || cx.has(Bug::LifeNotChecked)) =>
+                if is_first && (self.has_lived(member.life) || cx.has(Bug::LifeNotChecked)) =>
             {
                 if core::mem::take(&mut self.wanting) {
                     let error = StartError::AlreadyStarted(self.name(founder));
@@ -305,7 +320,7 @@ impl Founding {
                 }
                 self.activate(run, view, founder, cx);
             }
-            // An earlier life of this node is the member. This one has no memory of what that one
+            // An earlier life of this node is the member, and has left no record. This one has no memory of what that one
             // held and said: in its place it would make two tokens (H3) or break the order (V6).
             _ => {
                 self.wanting = false;
@@ -314,6 +329,12 @@ impl Founding {
                 cx.emit(Event::Outside { run });
             }
         }
+    }
+
+    /// Whether this is a life of this node that may have said yes. If it is an earlier one, this one
+    /// is a mute member of the view (V6).
+    fn has_lived(&self, life: Life) -> bool {
+        life == self.config.life || self.earlier.contains(&life)
     }
 
     // ---- Links and timers ----
@@ -471,8 +492,11 @@ impl Protocol for Founding {
 
     fn handle(&mut self, input: InputOf<Self>, cx: &mut Context<'_, Self>) {
         match input {
-            Input::Start(Some(saved)) => self.on_restart(saved.record, cx),
-            Input::Start(None) => {
+            Input::Start(Some(saved)) if !saved.record.is_blank() => {
+                self.on_restart(saved.record, cx);
+            }
+            Input::Start(saved) => {
+                self.earlier = saved.map(|saved| saved.record.lives).unwrap_or_default();
                 if self.is_automatic() {
                     self.wanting = true;
                     self.start_or_wait(cx);

@@ -15,7 +15,8 @@ use core::time::Duration;
 
 impl Founding {
     /// Says yes to `start`, and thereby gives up any other walk for ever (V8).
-    pub(super) fn say_yes(&mut self, start: Start) {
+    pub(super) fn say_yes(&mut self, start: Start, cx: &mut Context<'_, Self>) {
+        self.save_yes(start.run, cx);
         self.forget();
         // An answer to what was asked before this yes is not fresh.
         self.nonce = 0;
@@ -74,7 +75,7 @@ impl Founding {
             self.wanting = false;
         }
         if self.state != State::Tentative(start) && !keeps_own {
-            self.say_yes(start);
+            self.say_yes(start, cx);
         }
         let mut path = path;
         path.push(self.step());

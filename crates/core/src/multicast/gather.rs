@@ -11,7 +11,7 @@ use crate::{id::NodeId, planted::Bug, time::Time};
 use alloc::vec::Vec;
 
 /// So often who was started again asks everybody for the messages of a cut.
-const ROUNDS_MAX: usize = 3;
+const ROUNDS_MAX: usize = 2;
 
 /// What is fetched for a cut. It is kept apart from what was received in the view: the report must
 /// not change (V2).
@@ -101,7 +101,9 @@ impl Group {
         let holders =
             holders.into_iter().filter(|h| h.node != self.log.config.me && h.received.len() == n);
         // What was fetched for another cut is of use: a message is the same in all of them.
-        let streams = self.gathering.take().map(|gathering| gathering.streams);
+        let before = self.gathering.take();
+        let vain = before.as_ref().map_or(0, |gathering| gathering.vain + 1);
+        let streams = before.map(|gathering| gathering.streams);
         // Who has no memory itself keeps for others what they may lack, and no more.
         let forgetful = self.standing.restored && !self.standing.remembers;
         let begin = |(stream, stable): (&Stream, &u64)| {
@@ -117,7 +119,7 @@ impl Group {
             turn: 0,
             asked: None,
             progress: false,
-            vain: 0,
+            vain,
             said: false,
         });
         self.fetch(cx);
@@ -177,13 +179,6 @@ impl Group {
             gathering.turn = (gathering.turn + 1) % gathering.holders.len().max(1);
             gathering.vain += 1;
         }
-        // Those who had it may all have forgotten. Who delivers nothing here cannot let the end of the
-        // view depend on it (V6).
-        let forgetful = self.standing.restored && !self.standing.remembers;
-        if forgetful && gathering.vain > ROUNDS_MAX * gathering.holders.len() {
-            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
-            return self.say_gathered(cx);
-        }
         cx.set_timer(Timer::Fetch, self.log.config.repeat);
         self.fetch(cx);
     }
@@ -192,6 +187,13 @@ impl Group {
     fn fetch(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
         gathering.asked = None;
+        // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
+        // the view depend on it (V6).
+        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len();
+        let forgetful = self.standing.restored && !self.standing.remembers;
+        if forgetful && in_vain && !cx.has(Bug::GathersForEver) {
+            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
+        }
         let Some(sender) = gathering.lacks() else { return self.say_gathered(cx) };
         let from = gathering.streams[sender].received() + 1;
         if let Some((holder, has)) = gathering.holder(sender, from) {

@@ -1,7 +1,7 @@
 //! One member's part in one view.
 
 use super::{
-    Body, Cut, Cx, Delivery, Event, Message, Refusal, Report, Status, Ticket, Timer,
+    Body, Cut, Cx, Delivery, Event, HeadWait, Message, Refusal, Report, Status, Ticket, Timer,
     UNSTABLE_MESSAGES_MAX, Waiting,
     ending::is_excused,
     gather::Gathering,
@@ -80,6 +80,8 @@ struct Head {
     sender: usize,
     member: usize,
     since: Time,
+    /// Since when it is the head.
+    began: Time,
 }
 
 /// The bit of a position in a set of positions.
@@ -242,6 +244,7 @@ impl Group {
             unread_bytes: self.log.unread,
             queue: queue.into_iter().map(|(_, waiting)| waiting).collect(),
             waiting_for: fetching.or_else(head),
+            head: self.head_wait(),
             clocks: clocks.collect(),
             resent: self.log.resent.count(),
             ignored: self.log.ignored.count(),
@@ -624,9 +627,10 @@ impl Group {
 
     fn note_waiting(&mut self, (sequence, time, sender): (u64, u64, usize), now: Time) {
         let member = self.blocker(sequence, time, sender);
-        let same = |head: &Head| (head.time, head.sender, head.member) == (time, sender, member);
-        if !self.waiting.as_ref().is_some_and(same) {
-            self.waiting = Some(Head { time, sender, member, since: now });
+        let known = self.waiting.as_ref().filter(|head| (head.time, head.sender) == (time, sender));
+        let began = known.map_or(now, |head| head.began);
+        if known.is_none_or(|head| head.member != member) {
+            self.waiting = Some(Head { time, sender, member, since: now, began });
         }
     }
 
@@ -643,6 +647,19 @@ impl Group {
             .min_by_key(|member| self.streams[*member].clock())
             .or_else(|| receipt.min_by_key(|member| self.receipts.of(*member, sender)))
             .unwrap_or(self.me)
+    }
+
+    /// All members that (b) and (c) wait for.
+    fn head_wait(&self) -> Option<HeadWait> {
+        let since = self.waiting.as_ref()?.began;
+        let (sequence, time, sender) = self.head()?;
+        let received = self.receipts.holders(sender, sequence) >= self.majority;
+        let lacks = |member: &usize| self.receipts.of(*member, sender) < sequence && !received;
+        let ids = |members: &dyn Fn(&usize) -> bool| {
+            (0..self.members.len()).filter(members).map(|member| self.members[member]).collect()
+        };
+        let clocks = ids(&|member: &usize| self.lags(*member, time));
+        Some(HeadWait { since, clocks, receipts: ids(&lacks) })
     }
 
     /// How long the head of the queue has waited for the member that it waits for.

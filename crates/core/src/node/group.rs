@@ -79,7 +79,7 @@ impl Group {
         self.founding.handle(Input::Start(alone()), cx);
         self.tell_lock(Input::Start(None), cx);
         self.tell_order(Input::Start(saved.map(Box::new)), cx);
-        if let Some(record) = &record {
+        if let Some(record) = record.as_ref().filter(|record| !record.is_blank()) {
             self.remember(record, cx);
         }
         self.change.handle(Input::Start(alone()), cx);

@@ -89,6 +89,7 @@ fn machine_with(i: usize, n: usize, life: u128, durable: bool) -> Node {
         locks_max: 100,
         repeat: 200 * MS,
         try_timeout: 1000 * MS,
+        idle: None,
     };
     let order = multicast::Config {
         me: id(i),

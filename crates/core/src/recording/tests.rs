@@ -155,6 +155,7 @@ fn some_header() -> Header {
                 locks_max: usize::MAX,
                 repeat: limits,
                 try_timeout: limits,
+                idle: Some(limits),
             }),
             order: None,
         }),

@@ -89,11 +89,13 @@ impl TokenRing {
             order: order(&view, me),
             links: (0..view.len()).map(|p| Link::new(up(p), cx.now())).collect(),
             unknown_fresh: placement.unknown_fresh,
+            floor: 0,
             lease: Lease::new(&view, me, kept),
             wedged: None,
             view,
         });
         self.place(placement, cx);
+        self.touch_all();
         for lock in regenerated {
             cx.emit(Event::Regenerated { lock });
         }
@@ -222,6 +224,7 @@ impl TokenRing {
             lock.begin_view(0);
             lock.granted.is_some() || !lock.waiters.is_empty()
         });
+        self.touch_all();
     }
 
     // ---- Leaving ----

@@ -34,6 +34,10 @@ pub(super) struct Lock {
     pub(super) hops: u64,
     /// The sequence of the last grant known here.
     pub(super) sequence: u64,
+    /// Whether something has happened since it was last looked at, and whether it will be again:
+    /// idle locks are forgotten.
+    pub(super) used: bool,
+    pub(super) queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +79,8 @@ impl Lock {
             turn_left: 0,
             hops: 0,
             sequence: 0,
+            used: false,
+            queued: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     Body, Command, Config, Event, LockName, LockStatus, Message, Mode, Refusal, Report, Status,
     Ticket, Timer, Token, Wait,
+    idle::Idle,
     lease::Lease,
     links::{Link, Receipt},
     lock::{Grant, Lock, Request},
@@ -43,6 +44,8 @@ pub struct TokenRing {
     pub(super) waiters: usize,
     /// Numbers requests: one counter for all locks (H13).
     pub(super) requests: u64,
+    /// Locks that are forgotten when nobody uses them.
+    pub(super) idle: Idle,
     /// Locks with something to repeat: an unrecorded request, a try.
     pub(super) open: BTreeSet<LockName>,
     /// Locks whose token is here for somebody who cannot be reached, or may not be granted yet.
@@ -73,6 +76,8 @@ pub(super) struct Ring {
     pub(super) links: Vec<Link>,
     /// Whether a token that is created on demand is fresh (H2).
     pub(super) unknown_fresh: bool,
+    /// The largest sequence of a token that was forgotten here: what is created begins after it.
+    pub(super) floor: u64,
     pub(super) lease: Lease,
     /// What this member knew when it was wedged, if it is (V2).
     pub(super) wedged: Option<Report>,
@@ -90,6 +95,7 @@ impl TokenRing {
             embargo: Time::ZERO,
             waiters: 0,
             requests: 0,
+            idle: Idle::default(),
             open: BTreeSet::new(),
             blocked: BTreeSet::new(),
             repeating: false,
@@ -136,14 +142,17 @@ impl TokenRing {
         self.locks.iter().filter_map(|(name, lock)| Some((name, lock.token.as_ref()?.sequence)))
     }
 
+    /// The locks of which anything is remembered here.
+    pub fn known(&self) -> impl Iterator<Item = &LockName> {
+        self.locks.keys()
+    }
+
     // ---- Commands ----
 
     fn on_lock(&mut self, name: LockName, ticket: Ticket, wait: Wait, cx: &mut Context<'_, Self>) {
         let refusal = if self.leaving {
             Some(Refusal::Leaving)
-        } else if self.waiters >= self.config.waiters_max
-            || (!self.locks.contains_key(&name) && self.locks.len() >= self.config.locks_max)
-        {
+        } else if self.waiters >= self.config.waiters_max || !self.has_room(&name, cx) {
             Some(Refusal::TooMany)
         } else if wait == Wait::Try && self.ring.is_none() {
             Some(Refusal::NotStarted)
@@ -191,6 +200,7 @@ impl TokenRing {
         };
         if let Some(grant) = lock.granted.filter(|grant| grant.ticket == ticket) {
             lock.granted = None;
+            lock.used = true;
             cx.emit(Event::Released { lock: name.clone(), ticket, fence: grant.fence });
             self.serve(&name, cx);
         } else if let Some(i) = lock.waiters.iter().position(|waiter| *waiter == ticket) {
@@ -329,6 +339,7 @@ impl TokenRing {
             None => lock.tries.remove(0).ticket,
         };
         lock.refuse_tries(name, cx);
+        lock.used = true;
         let token = lock.token.as_mut().expect("the caller has seen it");
         if token.sequence + 1 >= 1 << SEQUENCE_BITS || view > VIEWS_MAX {
             // H10: never wraps. Only a new view has new fences.
@@ -458,7 +469,11 @@ impl TokenRing {
             let members = self.ring.as_ref().map_or(0, |ring| ring.view.len());
             self.locks.insert(name.clone(), Lock::new(members));
         }
-        self.locks.get_mut(name).expect("just made")
+        let lock = self.locks.get_mut(name).expect("just made");
+        if self.config.idle.is_some() {
+            self.idle.touch(name, lock);
+        }
+        lock
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, cx: &mut Context<'_, Self>) {
@@ -554,6 +569,7 @@ impl Protocol for TokenRing {
             Input::Timer(Timer::Hold) => self.on_hold(cx),
             Input::Timer(Timer::Lease) => self.on_lease(cx),
             Input::Timer(Timer::Embargo) => self.on_embargo(cx),
+            Input::Timer(Timer::Idle) => self.on_idle(cx),
             Input::Command(Command::Install { view, placement, joins }) => {
                 self.on_install(view, &placement, joins, cx);
             }
@@ -568,5 +584,6 @@ impl Protocol for TokenRing {
             Input::LinkUp(peer) => self.on_link_up(peer, cx),
             Input::LinkDown(peer) => self.on_link_down(peer, cx),
         }
+        self.watch_idle(cx);
     }
 }

@@ -13,7 +13,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 /// The member that creates the token of this lock, and remembers that there is one: that of the
 /// largest hash of lock and member (rendezvous hashing, Thaler and Ravishankar 1998). So a change of
 /// members moves few homes.
-pub(super) fn home(view: &View, name: &LockName) -> usize {
+pub fn home(view: &View, name: &LockName) -> usize {
     let lock = hash64(name.as_str().as_bytes());
     let weight = |p: &usize| mix64(lock ^ view.members[*p].id.raw());
     (0..view.len()).max_by_key(weight).expect("a view has members")
@@ -124,8 +124,15 @@ impl<'a> Merge<'a> {
     fn known(&self) -> impl Iterator<Item = &'a LockName> {
         let reports = (0..self.view.len()).filter_map(|position| self.report(position));
         reports.flat_map(|report| {
-            report.home.iter().chain(report.sent.iter().map(|pass| &pass.token.lock))
+            let sent = report.sent.iter().map(|pass| &pass.token.lock);
+            // Of what came home and was forgotten there, the acknowledgement may still be missing.
+            report.home.iter().chain(sent.filter(|lock| self.home_is_unknown(lock)))
         })
+    }
+
+    /// Whether nobody who remembers says which locks exist of those that have the home of this one.
+    fn home_is_unknown(&self, name: &LockName) -> bool {
+        self.report(home(self.view, name)).is_none()
     }
 
     fn place(&self, name: &LockName, found: Option<&Found<'_>>) -> Placed {

@@ -34,6 +34,11 @@ impl TokenRing {
             _ if body.hops() == TO_ALL => {}
             Some(next) => ring.send(next, body.forwarded(), cx),
             None => match home(&ring.view, name) {
+                // Somebody has asked here, and it is forgotten where the token went from here. The
+                // home need not send the request the same way again: it asks everybody.
+                home if home != ring.me && body.hops() > 0 => {
+                    ring.send(home, body.with_hops(ring.view.len() as u16 + 1), cx);
+                }
                 home if home != ring.me => ring.send(home, body.forwarded(), cx),
                 _ if lock.touched && !cx.has(Bug::HomeForgets) => ring.send_all(&body.to_all(), cx),
                 _ => self.create(name, cx),
@@ -48,7 +53,8 @@ impl TokenRing {
         let ring = self.ring.as_ref().expect("a lock is in a view");
         let fresh = ring.unknown_fresh && !cx.has(Bug::UnknownNotFresh);
         let lock = self.locks.get_mut(name).expect("the caller has recorded it");
-        lock.take_in(Token::new(ring.view.len(), 0, fresh), ring.me, turn);
+        let token = Token { sequence: ring.floor, ..Token::new(ring.view.len(), 0, fresh) };
+        lock.take_in(token, ring.me, turn);
         self.open.remove(name);
         self.serve(name, cx);
     }
@@ -61,7 +67,7 @@ impl TokenRing {
         hops: u16,
         cx: &mut Context<'_, Self>,
     ) {
-        if !self.may_know(&name, requester) {
+        if !self.may_know(&name, requester, cx) {
             return self.turn_away(name, requester, number, cx);
         }
         let lock = self.lock_mut(&name);
@@ -130,7 +136,7 @@ impl TokenRing {
         cx: &mut Context<'_, Self>,
     ) {
         let position = usize::from(requester);
-        if !self.may_know(&name, requester) {
+        if !self.may_know(&name, requester, cx) {
             return self.turn_away(name, requester, number, cx);
         }
         if self.lock_mut(&name).token.is_none() {
@@ -188,11 +194,9 @@ impl TokenRing {
     }
 
     /// Whether a peer's word about this lock and this requester makes sense and has room.
-    fn may_know(&self, name: &LockName, requester: u16) -> bool {
+    fn may_know(&mut self, name: &LockName, requester: u16, cx: &Context<'_, Self>) -> bool {
         let n = self.ring.as_ref().map_or(0, |ring| ring.view.len());
-        usize::from(requester) < n
-            && !self.circulates(name)
-            && (self.locks.contains_key(name) || self.locks.len() < self.config.locks_max)
+        usize::from(requester) < n && !self.circulates(name) && self.has_room(name, cx)
     }
 }
 

@@ -1,4 +1,5 @@
 mod acks;
+mod idle;
 mod lease;
 mod placement;
 mod steps;
@@ -54,6 +55,7 @@ fn config(i: usize) -> Config {
         locks_max: 100,
         repeat: Duration::from_millis(100),
         try_timeout: Duration::from_secs(1),
+        idle: None,
     }
 }
 

@@ -295,6 +295,7 @@ fn group_config(plan: &Plan, group: &GroupPlan, life: Life) -> node::GroupConfig
             locks_max: limits.locks_max,
             repeat: limits.lock_repeat,
             try_timeout: limits.try_timeout,
+            idle: Some(limits.lock_idle),
         }),
         order: group.order.then_some(multicast::Config {
             me,

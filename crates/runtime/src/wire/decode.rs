@@ -187,6 +187,7 @@ fn to_founding(message: v1::Founding) -> Known<founding::Message> {
         Body::Ask(ask) => Core::Ask { run: ask.run, nonce: ask.nonce },
         Body::Announce(announce) => {
             let Some(view) = to_view(required(announce.view, "view")?)? else { return Ok(None) };
+            check(view.number > 0, "view number")?;
             let founder = to_position(announce.founder)?;
             check(usize::from(founder) < view.len(), "founder")?;
             Core::Announce { nonce: announce.nonce, run: announce.run, view, founder }
@@ -226,7 +227,6 @@ fn to_refusal(reason: v1::founding_refuse::Reason) -> Checked<founding::Refusal>
 
 fn to_view(view: v1::View) -> Known<View> {
     let Ok(mode) = v1::Mode::try_from(view.mode) else { return Ok(None) };
-    check(view.number > 0, "view number")?;
     check((1..=MEMBERS_MAX).contains(&view.members.len()), "number of members")?;
     let members = view.members.iter().map(to_member).collect::<Checked<Vec<_>>>()?;
     let mut ids: Vec<NodeId> = members.iter().map(|member| member.id).collect();

@@ -4,8 +4,9 @@ use super::{Invariant, Seen, Who};
 use roundelay_core::{
     change::{Body, Message},
     node,
-    protocol::Effect,
-    view::{Ballot, Member, Record, Value, View},
+    protocol::{Effect, Input},
+    id::Life,
+    view::{Ballot, Member, Record, Saved, Value, View},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,8 @@ pub struct OneChain {
     proposed: BTreeMap<(u64, Ballot), Value>,
     /// The installed view and the largest promise of each life, as it has saved them.
     promised: BTreeMap<Who, (u64, Option<Ballot>)>,
+    /// The lives that began with a log.
+    logged: BTreeSet<Life>,
 }
 
 impl Invariant for OneChain {
@@ -50,6 +53,15 @@ impl Invariant for OneChain {
         match seen {
             Seen::Effect(Effect::Emit(node::Event::View { view, joins, loss, position })) => {
                 self.on_view(who, view, *joins, (*position, *loss))
+            }
+            // The next life on this disk is bound by what the one before has promised.
+            Seen::Input(Input::Start(Some(saved))) => {
+                let Saved { record, log } = &**saved;
+                if !log.is_empty() {
+                    self.logged.insert(who.life);
+                }
+                self.promised.insert(who, (record.installed.view.number, record.promised));
+                Ok(())
             }
             Seen::Effect(Effect::Save(record)) => self.on_save(who, record),
             Seen::Effect(Effect::Send { message: node::Message::Change(message), .. }) => {
@@ -84,8 +96,37 @@ impl OneChain {
                 Err(format!("view {number} begins at {position}, {before:?} at {base}"))
             }
             Some((before, ..)) if loss => expect_new_beginning(before, view),
-            Some((before, ..)) => expect_succession(before, view),
+            Some((before, ..)) => self.expect_succession(before, view),
             None => Ok(()),
+        }
+    }
+
+    /// Whether this view can follow that one. Who was started again with its log remembers, and is as
+    /// good as who was there all the time (T9).
+    fn expect_succession(&self, before: &View, view: &View) -> Result<(), String> {
+        let is_new = |member: &Member| member.incarnation == view.number;
+        let mut old = 0;
+        let mut last = None;
+        for member in view.members.iter() {
+            let place = before.position(member.id);
+            let stays = place.is_some_and(|at| before.members[at] == *member);
+            let returns = is_new(member) && self.logged.contains(&member.life) && place > last;
+            if !stays && !returns {
+                break;
+            }
+            if place <= last {
+                return Err(format!("another order: {view:?} after {before:?}"));
+            }
+            (old, last) = (old + 1, place);
+        }
+        if !view.members[old..].iter().all(is_new) {
+            return Err(format!("a member from nowhere: {view:?} after {before:?}"));
+        }
+        let survivors = (0..old).fold(0, |all, at| all | 1 << at);
+        if view.is_quorum(survivors) {
+            Ok(())
+        } else {
+            Err(format!("who was there before decides nothing: {view:?} after {before:?}"))
         }
     }
 
@@ -180,29 +221,6 @@ fn expect_ring(view: &View) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("installs a view that is none: {view:?}"))
-    }
-}
-
-/// Whether this view can follow that one.
-fn expect_succession(before: &View, view: &View) -> Result<(), String> {
-    let is_new = |member: &Member| member.incarnation == view.number;
-    let place = |member: &Member| {
-        let at = before.position_of(member.id, member.life);
-        at.filter(|at| before.members[*at].incarnation == member.incarnation)
-    };
-    let old = view.members.iter().take_while(|member| !is_new(member)).count();
-    let places: Vec<Option<usize>> = view.members[..old].iter().map(place).collect();
-    if !view.members[old..].iter().all(is_new) || places.contains(&None) {
-        return Err(format!("a member from nowhere: {view:?} after {before:?}"));
-    }
-    if !places.is_sorted() {
-        return Err(format!("another order: {view:?} after {before:?}"));
-    }
-    let survivors = (0..old).fold(0, |all, at| all | 1 << at);
-    if view.is_quorum(survivors) {
-        Ok(())
-    } else {
-        Err(format!("who was there before decides nothing: {view:?} after {before:?}"))
     }
 }
 

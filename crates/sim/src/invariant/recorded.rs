@@ -1,6 +1,6 @@
 //! Recorded: what a token has been told of a request it never forgets.
 
-use super::{Invariant, Seen, Who, reach::Reach};
+use super::{End, Invariant, Seen, Who, reach::Reach};
 use roundelay_core::{
     id::NodeId,
     node,
@@ -11,8 +11,9 @@ use roundelay_core::{
 use std::collections::BTreeMap;
 
 /// Whoever sends on the request of another, or acknowledges it, has recorded it: the next token
-/// that it passes on in that view has it. From pass to pass neither the vectors of a token nor its sequence go back, and only
-/// the turn of a member says that it was served.
+/// that it passes on in that view has it, unless it has forgotten the lock since. From pass to pass neither the vectors of a token nor its sequence go back, and only
+/// the turn of a member says that it was served. Of a token that is forgotten where it is only the
+/// sequence is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recorded {
     reach: Reach,
@@ -22,6 +23,9 @@ pub struct Recorded {
     records: BTreeMap<(u64, Who, LockName), Vec<u64>>,
     /// The tokens of each view as they were passed last.
     tokens: BTreeMap<(u64, LockName), Token>,
+    /// What each life remembered after its last step, and in which view: locks, and whether their
+    /// tokens were there.
+    known: BTreeMap<Who, (u64, Vec<(LockName, bool)>)>,
 }
 
 impl Invariant for Recorded {
@@ -39,10 +43,16 @@ impl Invariant for Recorded {
 
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         self.reach.see(who, seen);
-        let Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) = seen else {
-            return Ok(());
-        };
-        self.on_send(who, to, &message.body)
+        match seen {
+            Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
+                self.on_send(who, to, &message.body)
+            }
+            Seen::End(end) if !end.ended => {
+                self.on_end(who, end);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -76,6 +86,25 @@ impl Recorded {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Forgets with the node what it has forgotten.
+    fn on_end(&mut self, who: Who, end: &End<'_>) {
+        let Some((_, view)) = self.reach.of(who) else { return };
+        let number = view.number;
+        let known = end.known.iter().map(|lock| (lock.clone(), end.tokens.contains(lock)));
+        let Some((before, known)) = self.known.insert(who, (number, known.collect())) else {
+            return;
+        };
+        let forgotten =
+            known.into_iter().filter(|(lock, _)| end.known.binary_search(lock).is_err());
+        for (lock, had_token) in forgotten.filter(|_| before == number) {
+            self.records.remove(&(number, who, lock.clone()));
+            if let Some(token) = self.tokens.get_mut(&(number, lock)).filter(|_| had_token) {
+                token.wanted.fill(0);
+                token.served.fill(0);
+            }
+        }
     }
 
     fn on_pass(
@@ -143,6 +172,21 @@ mod tests {
 
     fn forwards(requester: u16, number: u64) -> Line {
         says(2, Body::Request { lock: lock("a"), requester, number, hops: 1 })
+    }
+
+    #[test]
+    fn what_is_forgotten_begins_anew_but_for_its_sequence() {
+        let forgets = (1, tokens(&[]));
+        let forgotten = after(&[
+            (2, sends_token(1, "a", 1, [2, 7, 5], [1, 7, 0])),
+            (1, forwards(2, 4)),
+            (1, tokens(&["a"])),
+            forgets,
+        ]);
+        let anew = (1, sends_token(2, "a", 1, [0, 8, 0], [0, 0, 0]));
+        holds(&mut Recorded::default(), &[forgotten, vec![anew.clone()]].concat());
+        let here = after(&[(2, sends_token(1, "a", 1, [2, 7, 5], [1, 7, 0])), (1, tokens(&["a"]))]);
+        breaks(&mut Recorded::default(), &[here, vec![anew]].concat(), "but it was");
     }
 
     #[test]

@@ -8,14 +8,14 @@ use roundelay_core::{
     id::NodeId,
     node,
     protocol::{Effect, Input, InputOf},
-    tokenring::{Body, LockName, Token},
+    tokenring::{Body, LockName, Timer, Token, home},
     view::View,
 };
 use std::collections::BTreeMap;
 
 /// A resting token is passed to the first member in ring order that wants it according to the
 /// token's own vectors; only those are skipped whom the passer cannot reach. Where nobody wants it, it
-/// goes to nobody, but to who asks for it at once (a `try`). A circulating token goes to the
+/// goes to nobody, but to who asks for it at once (a `try`), and after a while to its home. A circulating token goes to the
 /// successor, and waits for it. No token goes to who cannot be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RingOrder {
@@ -24,6 +24,8 @@ pub struct RingOrder {
     passes: BTreeMap<(u64, Who, NodeId), u64>,
     /// The `try` that the present step began with.
     asked: Option<(LockName, usize)>,
+    /// The present step looks for idle locks.
+    tidies: bool,
 }
 
 impl Invariant for RingOrder {
@@ -44,6 +46,7 @@ impl Invariant for RingOrder {
         match seen {
             Seen::Input(input) => {
                 self.asked = attempt(input);
+                self.tidies = matches!(input, Input::Timer(node::Timer::Lock(Timer::Idle)));
                 Ok(())
             }
             Seen::Effect(Effect::Send { to, message: node::Message::Lock(message) }) => {
@@ -98,7 +101,8 @@ impl RingOrder {
         let mut reached = ring_from(view, me).filter(|p| known.reaches(view.members[*p].id));
         let wanting = reached.find(|p| token.wanted[*p] > token.served[*p]);
         let attempt = self.asked.as_ref() == Some(&(lock.clone(), asked));
-        wanting.or_else(|| attempt.then_some(asked))
+        let idle = self.tidies && home(view, lock) == asked;
+        wanting.or_else(|| (attempt || idle).then_some(asked))
     }
 }
 
@@ -132,6 +136,24 @@ mod tests {
         let mut history = start.to_vec();
         history.push((1, line));
         history
+    }
+
+    #[test]
+    fn an_idle_token_goes_home() {
+        let start = start(Mode::Rest);
+        let tidies = (1, Line::Input(Input::Timer(node::Timer::Lock(Timer::Idle))));
+        let history = |lock: &str, wanted| {
+            let pass = (1, sends_token(2, lock, 1, wanted, [0, 0, 0]));
+            [start.clone(), vec![tidies.clone(), pass]].concat()
+        };
+        let view = view_of(1, &[1, 2, 3], &[]);
+        let with_home = |at: usize| {
+            let mut names = (0..99).map(|k| format!("l{k}"));
+            names.find(|name| home(&view, &lock(name)) == at).expect("one of many")
+        };
+        holds(&mut RingOrder::default(), &history(&with_home(1), [0, 0, 0]));
+        breaks(&mut RingOrder::default(), &history(&with_home(1), [0, 0, 1]), "not to");
+        breaks(&mut RingOrder::default(), &history(&with_home(2), [0, 0, 0]), "not to");
     }
 
     #[test]

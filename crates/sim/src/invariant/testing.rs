@@ -366,7 +366,10 @@ pub(crate) fn last(invariant: &mut dyn Invariant, history: &[(u64, Line)]) -> Re
             Line::Effect(effect) => invariant.check(who(*n), &Seen::Effect(effect)),
             Line::End { tokens, time, lease_until, ended } => {
                 let (time, lease_until, ended) = (*time, *lease_until, *ended);
-                invariant.check(who(*n), &Seen::End(&End { time, tokens, lease_until, ended }))
+                invariant.check(
+                    who(*n),
+                    &Seen::End(&End { time, tokens, known: tokens, lease_until, ended }),
+                )
             }
         };
     }

@@ -109,7 +109,14 @@ fn draw_lock(dice: &mut Dice, names: &[Name]) -> tokenring::Config {
         locks_max: dice.pick(&[8, 1000]),
         repeat: dice.span(ms(20), ms(400)),
         try_timeout: dice.span(ms(50), ms(1500)),
+        idle: draw_idle(dice.named(1)),
     }
+}
+
+/// Locks that nobody uses are forgotten soon, or not at all.
+fn draw_idle(mut dice: Dice) -> Option<Duration> {
+    let span = dice.span(ms(20), ms(800));
+    dice.chance(500).then_some(span)
 }
 
 fn draw_order(dice: &mut Dice, names: &[Name]) -> multicast::Config {

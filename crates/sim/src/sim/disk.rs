@@ -76,7 +76,7 @@ impl Disk {
     pub(super) fn open(&mut self) {
         self.torn = None;
         self.syncing = None;
-        if self.record.is_none() {
+        if self.record.as_ref().is_none_or(Record::is_blank) {
             self.log.clear(); // It was in no view: nobody counts on what it has learned.
         }
         self.durable = self.log.len();

@@ -347,6 +347,7 @@ fn lock_config(me: NodeId) -> tokenring::Config {
         locks_max: 100,
         repeat: ms(200),
         try_timeout: ms(1000),
+        idle: None,
     }
 }
 

@@ -31,9 +31,10 @@
 //!
 //! *Not explored:* links that go down and come up (all are up from the start; a link is a hint, and
 //! a message that is lost looks the same), the detector (its timer never fires and what it says
-//! never arrives: it decides nothing), restarts (a crash is a node that takes no more steps, which
-//! is one of the futures), gossip, groups of more than four, and liveness: goals show that
-//! something *can* be reached, not that it always *will* be.
+//! never arrives: it decides nothing), gossip, groups of more than four, and liveness: goals show
+//! that something *can* be reached, not that it always *will* be. A crash is a node that takes no more
+//! steps, which is one of the futures; where a setup says so, a node may at any moment be ended and
+//! started again with its disk (`restart.rs`).
 //!
 //! Parts of a state are compared by their 64-bit hashes, and states by one of these, as is usual:
 //! among ten million states the odds that any two are mistaken for one are below one to 100,000.
@@ -101,6 +102,8 @@ pub(crate) struct Setup<P> {
     /// Whom each node may be told not to reach any more, one after the other, whenever it is: then it
     /// suspects that one.
     pub(crate) suspects: Vec<Vec<usize>>,
+    /// How often each node may be ended and started again with its disk, whenever it is.
+    pub(crate) restarts: Vec<u8>,
     /// The timers that ever fire.
     pub(crate) fires: fn(&Timer) -> bool,
     /// The messages that ever arrive.
@@ -119,6 +122,7 @@ impl<P> Setup<P> {
             founded: true,
             scripts: scripts.iter().map(|script| script.to_vec()).collect(),
             suspects: vec![Vec::new(); scripts.len()],
+            restarts: vec![0; scripts.len()],
             fires: |timer| !matches!(timer, Timer::Detector(_) | Timer::Change(_)),
             carries: |message| !matches!(message, Message::Detector(_)),
             planted: None,
@@ -131,7 +135,7 @@ impl<P> Setup<P> {
 pub(crate) struct SmallGroup<P> {
     pub(crate) setup: Setup<P>,
     pub(crate) names: Vec<Name>,
-    ids: Vec<NodeId>,
+    pub(crate) ids: Vec<NodeId>,
     memory: Memory<P>,
 }
 
@@ -140,7 +144,7 @@ pub(crate) struct SmallGroup<P> {
 pub(crate) struct State<P> {
     pub(crate) members: Vec<Shared<Member<P>>>,
     /// Everything that was ever sent, ordered by its hash.
-    network: Arc<[Shared<Packet>]>,
+    pub(crate) network: Arc<[Shared<Packet>]>,
     invariants: Shared<Invariants>,
     pub(crate) violation: Option<Arc<Violation>>,
 }
@@ -166,7 +170,9 @@ pub(crate) enum Action {
     Suspect(usize, usize),
     /// The application of this node releases a lock.
     Unlock(usize, LockName, Ticket),
-    /// Before the exploration.
+    /// This node is ended, and started again.
+    Restart(usize),
+    /// Before the exploration, or within a restart.
     Prepare(usize, InputOf<Node>),
 }
 
@@ -229,6 +235,7 @@ impl<P: Checkable> SmallGroup<P> {
                 Input::Command(Command::Lock(unlock))
             }
             Action::Prepare(_, input) => input.clone(),
+            Action::Restart(_) => unreachable!("it is several steps"),
         };
         let effects = member.take(input.clone(), &self.setup);
         let packets = self.packets(node, &effects);
@@ -266,7 +273,7 @@ impl<P: Checkable> SmallGroup<P> {
                 ended: None,
             };
             invariants
-                .check(Who { node: self.ids[node], life: life(node) }, &step)
+                .check(Who { node: self.ids[node], life: outcome.member.life }, &step)
                 .map_err(Arc::new)?;
             Ok(state.invariants.with(invariants))
         })
@@ -274,6 +281,9 @@ impl<P: Checkable> SmallGroup<P> {
 
     /// The state after a step; none if it changes nothing.
     pub(crate) fn after(&self, state: &State<P>, action: &Action) -> Option<State<P>> {
+        if let Action::Restart(node) = action {
+            return Some(self.restarted(state.clone(), *node));
+        }
         let outcome = self.outcome(state, action);
         let (invariants, violation) = match self.verdict(state, action, &outcome) {
             Ok(invariants) => (invariants, None),
@@ -305,7 +315,7 @@ impl<P: Checkable> SmallGroup<P> {
     /// All nodes have started, and all links are up.
     fn start(&self) -> State<P> {
         let nodes = 0..self.names.len();
-        let config = |node| Shared::new(Member::new(self.config(node)));
+        let config = |node| Shared::new(Member::new(self.config(node, life(node))));
         let ring = nodes.clone().map(|node| node as u16).collect();
         let state = State {
             members: nodes.clone().map(config).collect(),
@@ -324,6 +334,9 @@ impl<P: Checkable> SmallGroup<P> {
 
     /// The state after a step, also if it changes nothing.
     pub(crate) fn then(&self, state: State<P>, action: &Action) -> State<P> {
+        if state.violation.is_some() {
+            return state;
+        }
         self.after(&state, action).unwrap_or(state)
     }
 
@@ -331,6 +344,28 @@ impl<P: Checkable> SmallGroup<P> {
     /// timers fire until it has nothing more to say.
     fn found(&self, mut state: State<P>) -> State<P> {
         state = self.then(state, &Action::Prepare(0, Input::Command(Command::Start)));
+        state = self.settle(state);
+        assert!(state.members.iter().all(|member| member.told.installed), "it is founded");
+        assert_eq!(state.violation, None);
+        state
+    }
+
+    /// Lets everything arrive that the founding says, and all that is routine, until there is no more
+    /// of it, also after the next heartbeat.
+    pub(crate) fn settle(&self, state: State<P>) -> State<P> {
+        let nodes = 0..self.names.len();
+        let tick = Timer::Detector(detector::Timer::Tick);
+        let ticks = nodes.map(|node| Action::Prepare(node, Input::Timer(tick)));
+        let state = ticks.fold(self.hear(state), |state, action| self.then(state, &action));
+        // Whoever had to be heard of by now has been.
+        let grace = Timer::Change(change::Timer::Grace);
+        let waits = |node: &usize| state.members[*node].timers.contains(&grace);
+        let waiting: Vec<usize> = (0..self.names.len()).filter(waits).collect();
+        let ends = waiting.into_iter().map(|node| Action::Fire(node, grace));
+        ends.fold(self.hear(state), |state, action| self.then(state, &action))
+    }
+
+    fn hear(&self, mut state: State<P>) -> State<P> {
         let mut arrived = BTreeSet::new();
         loop {
             let is_next = |packet: &&Shared<Packet>| {
@@ -350,8 +385,6 @@ impl<P: Checkable> SmallGroup<P> {
             };
             state = self.then(state, &action);
         }
-        assert!(state.members.iter().all(|member| member.told.installed), "it is founded");
-        assert_eq!(state.violation, None);
         let done =
             |message: &Message| matches!(message, Message::Founding(_)) || is_routine(message);
         let rest = state.network.iter().filter(|packet| !done(&packet.message));
@@ -359,8 +392,8 @@ impl<P: Checkable> SmallGroup<P> {
         state
     }
 
-    fn config(&self, node: usize) -> Config {
-        let (me, name, life) = (self.ids[node], self.names[node].clone(), life(node));
+    pub(crate) fn config(&self, node: usize, life: Life) -> Config {
+        let (me, name) = (self.ids[node], self.names[node].clone());
         let founding = founding::Config {
             name: name.clone(),
             life,
@@ -378,6 +411,7 @@ impl<P: Checkable> SmallGroup<P> {
             locks_max: 4,
             repeat: Duration::ZERO,
             try_timeout: Duration::ZERO,
+            idle: None,
         });
         let order = self.setup.order.map(|fragment_bytes| multicast::Config {
             me,
@@ -400,7 +434,8 @@ impl<P: Checkable> SmallGroup<P> {
             repeat: Duration::ZERO,
         };
         let group = Some(GroupConfig { founding, change, lock, order });
-        let detector = detector::Config { heartbeat: Duration::ZERO, suspect_min: Duration::ZERO };
+        let (heartbeat, suspect_min) = (Duration::from_millis(1), Duration::from_secs(1));
+        let detector = detector::Config { heartbeat, suspect_min };
         Config { name, life, detector, group, gossip: None }
     }
 }
@@ -467,6 +502,7 @@ impl Action {
             | Self::Ask(node, _)
             | Self::Suspect(node, _)
             | Self::Unlock(node, ..)
+            | Self::Restart(node)
             | Self::Prepare(node, _) => *node,
         }
     }
@@ -489,6 +525,9 @@ impl<P: Checkable> Model for SmallGroup<P> {
             actions.extend(member.timers.iter().map(|timer| Action::Fire(node, *timer)));
             if member.asked < self.setup.scripts[node].len() {
                 actions.push(Action::Ask(node, member.asked));
+            }
+            if member.restarts < self.setup.restarts[node] {
+                actions.push(Action::Restart(node));
             }
             if member.suspected < self.setup.suspects[node].len() {
                 actions.push(Action::Suspect(node, member.suspected));

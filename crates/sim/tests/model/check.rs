@@ -157,8 +157,12 @@ impl<P: Checkable> SmallGroup<P> {
                 write!(line, "~ does not reach {}", self.names[peer])
             }
             Action::Unlock(_, lock, ticket) => write!(line, "? Unlock {lock}, {ticket}"),
+            Action::Restart(_) => write!(line, "= ends, and starts with its disk"),
             Action::Prepare(_, input) => write!(line, "= {input:?}"),
         };
+        if matches!(action, Action::Restart(_)) {
+            return line;
+        }
         for effect in &self.outcome(state, action).effects {
             if let Effect::Emit(event) = effect {
                 let _ = write!(line, " ! {event:?}");
@@ -175,4 +179,8 @@ impl<P: Checkable> SmallGroup<P> {
             .iter()
             .fold(text, |text, name| text.replace(&name.id().to_string(), name.as_str()))
     }
+}
+
+pub(crate) fn depth(d: usize) -> usize {
+    std::env::var("DEPTH").ok().and_then(|s| s.parse().ok()).unwrap_or(d)
 }

@@ -34,5 +34,6 @@ mod lock;
 mod member;
 mod order;
 mod planted;
+mod restart;
 mod shared;
 mod views;

@@ -3,10 +3,13 @@
 use crate::adapter::{NOW, Setup};
 use rand_core::SeedableRng as _;
 use roundelay_core::{
-    founding, multicast,
+    founding,
+    id::Life,
+    multicast,
     node::{self, Node, Timer},
     protocol::{Context, Effect, EffectOf, Input, InputOf, Rng},
     tokenring::{self, LockName, Ticket},
+    view::Record,
 };
 use roundelay_sim::Subject;
 use std::collections::BTreeSet;
@@ -15,10 +18,15 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Member<P> {
     pub(crate) machine: P,
+    /// Which life of it this is, and how many there were before.
+    pub(crate) life: Life,
+    pub(crate) restarts: u8,
+    /// What is on its disk.
+    pub(crate) saved: Option<Box<Record>>,
     /// The timers that are set.
     pub(crate) timers: BTreeSet<Timer>,
     /// In how many inputs it has asked for random numbers.
-    draws: u64,
+    pub(crate) draws: u64,
     /// How much of its script the application has asked for.
     pub(crate) asked: usize,
     /// How many peers it was told not to reach any more.
@@ -53,7 +61,10 @@ impl<P: Subject> Member<P> {
     /// A member that has not started.
     pub(crate) fn new(config: node::Config) -> Self {
         Self {
+            life: config.life,
             machine: P::new(config),
+            restarts: 0,
+            saved: None,
             timers: BTreeSet::new(),
             draws: 0,
             asked: 0,
@@ -86,7 +97,8 @@ impl<P: Subject> Member<P> {
                 }
                 Effect::Emit(event) => self.hear(event),
                 Effect::Append(_) | Effect::Trim(_) => unreachable!("without a log"),
-                Effect::SetTimer { .. } | Effect::Send { .. } | Effect::Save(_) => {}
+                Effect::Save(record) => self.saved = Some(record.clone()),
+                Effect::SetTimer { .. } | Effect::Send { .. } => {}
             }
         }
         effects

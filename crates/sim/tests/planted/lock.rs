@@ -17,6 +17,9 @@ crate::planted! {
     a_return_that_acknowledges_all_is_found:
         ReturnAcknowledgesAll never_reaches "waits for lock" within 1000 seeds,
     a_home_that_forgets_is_found: HomeForgets breaks "one_token" within 200 seeds,
+    a_lock_forgotten_while_it_is_held_is_found: RetiresHeld breaks "exclusion" within 400 seeds,
+    a_record_forgotten_alone_is_found: RecordForgotten breaks "one_token" within 200 seeds,
+    a_forgotten_floor_is_found: FloorForgotten breaks "fences" within 200 seeds,
     a_fence_that_is_not_in_the_token_is_found: FenceNotInToken breaks "fences" within 200 seeds,
     a_request_that_nobody_records_is_found: RequestNotRecorded breaks "recorded" within 200 seeds,
     request_numbers_used_again_are_found:
@@ -75,6 +78,8 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::ReportGrows,
     Bug::LearnsBeyondBase,
     Bug::ProposesAnew,
+    Bug::MuteCounts,
+    Bug::LivesForgotten,
 ];
 
 /// Nothing finds these yet, or not for sure.
@@ -82,6 +87,7 @@ pub(crate) const NOT_FOUND_YET: &[Bug] = &[
     Bug::HalfDecides,
     Bug::NobodyDrives,
     Bug::AmnesiaForgiven,
+    Bug::YesNotSaved,
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,
     Bug::BlamesOthers,

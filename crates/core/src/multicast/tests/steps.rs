@@ -20,6 +20,32 @@ fn a_message_is_delivered_after_two_steps() {
 }
 
 #[test]
+fn the_head_says_for_whom_it_waits_and_since_when() {
+    let mut a = Hand::new(0, 4);
+    let wait = |at: u64, clocks: &[usize], receipts: &[usize]| {
+        let ids = |members: &[usize]| members.iter().map(|member| id(*member)).collect();
+        let (since, clocks, receipts) = (Time::from_nanos(at), ids(clocks), ids(receipts));
+        Some(HeadWait { since, clocks, receipts })
+    };
+    assert_eq!(a.status().head, None);
+    a.now = Time::from_nanos(5);
+    a.send(7, "x");
+    assert_eq!(a.status().head, wait(5, &[1, 2, 3], &[1, 2, 3]));
+    a.now = Time::from_nanos(9);
+    a.hear(1, clock(2, 0, &[1, 0, 0, 0]));
+    assert_eq!(a.status().head, wait(5, &[2, 3], &[2, 3]), "the others have kept it since then");
+    // A majority has it: only the clock of the last is missing.
+    a.hear(2, clock(2, 0, &[1, 0, 0, 0]));
+    assert_eq!(a.status().head, wait(5, &[3], &[]));
+    assert_eq!(a.status().waiting_for, Some((id(3), Time::from_nanos(9))));
+    // The next one becomes the head only now.
+    a.send(8, "y");
+    a.now = Time::from_nanos(12);
+    a.hear(3, clock(2, 0, &[0, 0, 0, 0]));
+    assert_eq!(a.status().head, wait(12, &[1, 2, 3], &[1, 2, 3]));
+}
+
+#[test]
 fn the_order_is_by_time_and_then_by_position() {
     let mut c = Hand::new(2, 4);
     c.hear(1, data(1, 1, "b"));

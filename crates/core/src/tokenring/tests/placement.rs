@@ -182,6 +182,18 @@ fn what_a_home_knows_of_and_nobody_has_is_made_anew() {
 }
 
 #[test]
+fn what_came_home_and_was_forgotten_there_is_not_made_anew() {
+    let mut change = change();
+    let at = home(&change.old, &name("a"));
+    change.has_sent((at + 1) % 3, at as u16, 3, "a", 5);
+    change.report(at).received[(at + 1) % 3].up_to = 3;
+    assert_eq!(change.place().tokens, []);
+    // Only the home knows that.
+    change.lose(at);
+    assert_eq!(change.place().tokens, [change.regenerated("a")]);
+}
+
+#[test]
 fn a_circulating_lock_always_has_a_token() {
     let mut change = change();
     change.old.mode = Mode::Circulate;

@@ -8,7 +8,7 @@ use crate::{
 };
 use rand_core::SeedableRng as _;
 
-fn lock_with_home(n: usize, home: usize) -> LockName {
+pub(super) fn lock_with_home(n: usize, home: usize) -> LockName {
     (0..1_000)
         .map(|k| LockName::new(&format!("l{k}")).unwrap())
         .find(|l| crate::tokenring::placement::home(&view(n, Mode::Rest), l) == home)
@@ -16,17 +16,17 @@ fn lock_with_home(n: usize, home: usize) -> LockName {
 }
 
 /// Holds back messages that `hold` names; delivers the others at once, in order.
-struct Hand {
-    m: BTreeMap<NodeId, TokenRing>,
+pub(super) struct Hand {
+    pub(super) m: BTreeMap<NodeId, TokenRing>,
     now: Time,
     rng: Rng,
-    q: Vec<(NodeId, NodeId, Message)>,
-    events: Vec<(NodeId, Event)>,
+    pub(super) q: Vec<(NodeId, NodeId, Message)>,
+    pub(super) events: Vec<(NodeId, Event)>,
     timers: BTreeSet<(NodeId, Timer)>,
-    planted: Option<Bug>,
+    pub(super) planted: Option<Bug>,
 }
 impl Hand {
-    fn new(n: usize, mode: Mode) -> Self {
+    pub(super) fn new(n: usize, mode: Mode) -> Self {
         let mut h = Hand {
             m: (0..n)
                 .map(|i| {
@@ -60,7 +60,7 @@ impl Hand {
         h.deliver(|_, _, body| !matches!(body, Body::Stamp { .. }));
         h
     }
-    fn input(&mut self, i: usize, input: InputOf<TokenRing>) {
+    pub(super) fn input(&mut self, i: usize, input: InputOf<TokenRing>) {
         let mut fx = Vec::new();
         let Some(m) = self.m.get_mut(&id(i)) else { return };
         let cx = Context::new(self.now, &mut self.rng, &mut fx);
@@ -87,7 +87,7 @@ impl Hand {
         (0..64).find(|i| id(*i) == node).unwrap()
     }
     /// Delivers everything that `lose` does not name.
-    fn deliver(&mut self, lose: impl Fn(usize, usize, &Body) -> bool) {
+    pub(super) fn deliver(&mut self, lose: impl Fn(usize, usize, &Body) -> bool) {
         loop {
             while !self.q.is_empty() {
                 let (from, to, message) = self.q.remove(0);
@@ -116,13 +116,13 @@ impl Hand {
         }
         self.deliver(lose);
     }
-    fn lock(&mut self, i: usize, lock: &LockName, ticket: u64) {
+    pub(super) fn lock(&mut self, i: usize, lock: &LockName, ticket: u64) {
         self.input(
             i,
             Input::Command(Command::Lock { lock: lock.clone(), ticket, wait: Wait::Queue }),
         );
     }
-    fn holders(&self, lock: &LockName) -> Vec<usize> {
+    pub(super) fn holders(&self, lock: &LockName) -> Vec<usize> {
         (0..self.m.len()).filter(|i| self.m[&id(*i)].tokens().any(|(l, _)| l == lock)).collect()
     }
 }

@@ -81,6 +81,7 @@ fn to_proposal(proposal: v1::Proposal) -> Known<(Ballot, Value)> {
     Ok(value.map(|value| (ballot, value)))
 }
 
+/// (The view of a record that knows of none has number 0; of a message it is followed by nobody.)
 fn to_value(value: v1::Value) -> Known<Value> {
     let Some(view) = to_view(required(value.view, "view")?)? else { return Ok(None) };
     let order = to_cut(required(value.order, "cut")?, view.len())?;
