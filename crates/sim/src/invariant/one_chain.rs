@@ -64,6 +64,11 @@ impl Invariant for OneChain {
                 Ok(())
             }
             Seen::Effect(Effect::Save(record)) => self.on_save(who, record),
+            // That it was a member it may read in its record alone, if the power went just then.
+            Seen::Effect(Effect::Append(_)) => {
+                self.logged.insert(who.life);
+                Ok(())
+            }
             Seen::Effect(Effect::Send { message: node::Message::Change(message), .. }) => {
                 self.on_send(message)
             }
