@@ -52,8 +52,7 @@ pub(crate) async fn run(args: Multicast, mut stage: Stage) -> anyhow::Result<()>
     let members = peers.list().iter().map(|peer| peer.name.as_str());
     let group = Group::of(members).trigger(Trigger::FirstOfList).lease(args.lease).lock(false);
     let durable = args.durable;
-    let configure =
-        |builder: Builder| keep(builder.group(group).durable(durable), args.data_dir);
+    let configure = |builder: Builder| keep(builder.group(group).durable(durable), args.data_dir);
     let (node, events) = stage.start(&peers, own, &args.shared, configure).await?;
     let deliveries = node.deliveries();
     let outgoing = node.clone();

@@ -35,10 +35,22 @@ pub(crate) struct Log {
 
 /// What waits to happen.
 enum Due<P: Protocol> {
-    Message { from: NodeId, to: NodeId, message: P::Message },
-    Timer { node: NodeId, timer: P::Timer, set: u64 },
+    Message {
+        from: NodeId,
+        to: NodeId,
+        message: P::Message,
+    },
+    Timer {
+        node: NodeId,
+        timer: P::Timer,
+        set: u64,
+    },
     /// The log is durable up to this entry.
-    Synced { node: NodeId, life: u64, number: u64 },
+    Synced {
+        node: NodeId,
+        life: u64,
+        number: u64,
+    },
 }
 
 pub(crate) struct Group<P: Protocol> {

@@ -251,6 +251,12 @@ impl Scenario {
         self.group_prospers() && lock.is_some_and(|lock| lock.idle.is_some())
     }
 
+    /// Whether what is ordered is on disk before it is acknowledged: all nodes say the same.
+    pub fn is_durable(&self) -> bool {
+        let group = self.nodes.iter().find_map(|node| node.config.group.as_ref());
+        group.and_then(|group| group.order.as_ref()).is_some_and(|order| order.durable)
+    }
+
     /// How many grants are a turn: in a group all say the same.
     pub fn turn(&self) -> usize {
         let group = self.nodes.iter().find_map(|node| node.config.group.as_ref());

@@ -163,7 +163,7 @@ impl Group {
     /// More is durable: it is acknowledged, and what is own leaves.
     pub(super) fn on_appended(&mut self, cx: &mut Cx<'_>) {
         self.say_gathered(cx);
-        let mut received = false;
+        let (mut received, mut left) = (false, false);
         while let Some(Pending { sender, sequence, .. }) = self.pop_durable() {
             if self.frozen.is_some() {
                 continue; // V2
@@ -171,13 +171,15 @@ impl Group {
             self.receipts.raise(self.me, sender, sequence);
             received |= sender != self.me;
             if sender == self.me {
+                left = true;
                 let own = self.log.window.range(sequence, sequence).next();
                 let own = own.map(|(_, own)| (own.time, own.payload.clone()));
                 let (time, payload) = own.expect("what nobody has received is in the window");
                 self.post(sequence, time, &payload, cx);
             }
         }
-        if received || self.heard > self.passed {
+        // What was told before stayed below what has only left now.
+        if received || (left && self.heard > self.passed) {
             self.arm_flush(cx);
         }
         self.mark(cx);

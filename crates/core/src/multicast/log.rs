@@ -1,8 +1,8 @@
 //! What outlasts the views: what was delivered here, and what this node has sent.
 
 use super::{
-    Config, Cx, DELIVERY_OVERHEAD, Delivery, Event, Refusal, Status, Ticket, gather::Ended,
-    durable::Journal, history::History, recall::Recall, window::Window,
+    Config, Cx, DELIVERY_OVERHEAD, Delivery, Event, Refusal, Status, Ticket, durable::Journal,
+    gather::Ended, history::History, recall::Recall, window::Window,
 };
 use crate::{planted::Bug, tally::Tally};
 use alloc::{boxed::Box, collections::VecDeque};

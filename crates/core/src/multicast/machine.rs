@@ -92,11 +92,8 @@ impl Multicast {
         }
         let remembers = self.end_restored(view.number, cut, cx);
         if let Some(mut log) = self.log.take() {
-            let segment = if remembers {
-                log.resume(view, cut, cx)
-            } else {
-                log.remember(view, cut, cx)
-            };
+            let segment =
+                if remembers { log.resume(view, cut, cx) } else { log.remember(view, cut, cx) };
             self.group = Some(Group::restored(log, view, cut, segment.as_ref(), cx));
         }
     }

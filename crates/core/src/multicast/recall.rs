@@ -1,8 +1,12 @@
 //! Reading the durable log (T9): what an earlier life had of the order.
 
 use super::{
-    Cut, Cx, Delivery, Event, Line, LogEntry, durable::Journal, gather::Ended, history::History,
-    log::Log, stream::{Limits, Ready, Stream},
+    Cut, Cx, Delivery, Event, Line, LogEntry,
+    durable::Journal,
+    gather::Ended,
+    history::History,
+    log::Log,
+    stream::{Limits, Ready, Stream},
 };
 use crate::view::View;
 use alloc::{boxed::Box, vec, vec::Vec};

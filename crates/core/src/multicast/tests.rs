@@ -1,4 +1,5 @@
 mod cut;
+mod durable;
 mod learning;
 mod repair;
 mod steps;

@@ -60,7 +60,8 @@ impl Saving {
         let record = storage.load()?;
         let (mut journal, mut log) = (None, Vec::new());
         if plan.durable {
-            let (opened, entries) = Log::open(dir, record.as_ref().is_some_and(|record| !record.is_blank()))?;
+            let (opened, entries) =
+                Log::open(dir, record.as_ref().is_some_and(|record| !record.is_blank()))?;
             let state = State::Idle(opened, Batch::default());
             journal = Some(Journal { batch: Batch::default(), state });
             log = entries;

@@ -3,9 +3,9 @@
 use super::{Invariant, Seen, Who};
 use roundelay_core::{
     change::{Body, Message},
+    id::Life,
     node,
     protocol::{Effect, Input},
-    id::Life,
     view::{Ballot, Member, Record, Saved, Value, View},
 };
 use std::collections::{BTreeMap, BTreeSet};

@@ -50,7 +50,8 @@ fn group(scenario: &Scenario) -> String {
     let parts = [("lock", lock), ("multicast", order), ("gossip", gossip)];
     let parts: Vec<&str> = parts.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
     let group = if scenario.group { "in a group" } else { "without a group" };
-    format!("{} {group}, with {}", names.join(" "), parts.join(", "))
+    let log = if scenario.is_durable() { ", durable" } else { "" };
+    format!("{} {group}, with {}{log}", names.join(" "), parts.join(", "))
 }
 
 fn settings(scenario: &Scenario) -> Vec<String> {

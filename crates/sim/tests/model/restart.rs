@@ -28,7 +28,10 @@ impl<P: Checkable> SmallGroup<P> {
         state.members[node] = Shared::new(next);
         let others = |packet: &&Shared<Packet>| packet.from != node && packet.to != node;
         state.network = state.network.iter().filter(others).cloned().collect();
-        state = self.then(state, &Action::Prepare(node, Input::Start(record.map(|record| Box::new((*record).into())))));
+        state = self.then(
+            state,
+            &Action::Prepare(node, Input::Start(record.map(|record| Box::new((*record).into())))),
+        );
         for peer in (0..self.ids.len()).filter(|peer| *peer != node) {
             for (at, input) in [
                 (peer, Input::LinkDown(self.ids[node])),

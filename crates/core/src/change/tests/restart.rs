@@ -12,7 +12,7 @@ fn restarted(
     let mut machine = machine(0, 100).change;
     let mut rng = Rng::seed_from_u64(0);
     let mut last = Vec::new();
-    for input in [Input::Start(Some(record.into()))].into_iter().chain(inputs) {
+    for input in [Input::Start(Some(Box::new(record.into())))].into_iter().chain(inputs) {
         last.clear();
         let mut cx = Context::new(Time::ZERO, &mut rng, &mut last).planting(bug);
         machine.handle(input, &mut cx);
@@ -37,9 +37,9 @@ fn what_was_promised_and_accepted_binds_the_next_life() {
         let prepare = from(usize::from(ballot.by), Body::Prepare { ballot });
         let mut effects = restarted(bug, record.clone(), vec![prepare]).into_iter();
         effects.find_map(|effect| match effect {
-            Effect::Send { message: Message { body: Body::Promise { accepted, .. }, .. }, .. } => {
-                Some(Ok(accepted.map(|accepted| *accepted)))
-            }
+            Effect::Send {
+                message: Message { body: Body::Promise { accepted, .. }, .. }, ..
+            } => Some(Ok(accepted.map(|accepted| *accepted))),
             Effect::Send { message: Message { body: Body::Refuse { promised }, .. }, .. } => {
                 Some(Err(promised))
             }

@@ -65,7 +65,8 @@ fn a_full_restart_loses_nothing() {
         group.run(1000 * MS);
         let order = delivered(&group, 0);
         for (ticket, position) in sent {
-            let text = Bytes::from(format!("message {ticket}, which is long enough to be cut in two"));
+            let text =
+                Bytes::from(format!("message {ticket}, which is long enough to be cut in two"));
             assert_eq!(order[position as usize - 1].2, text, "of {n}");
             assert_eq!(order[position as usize - 1].0, position);
         }
