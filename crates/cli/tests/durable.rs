@@ -46,7 +46,9 @@ fn five_that_are_killed_at_once_lose_nothing_that_was_delivered() {
             });
         }
         // At full speed, all within a few milliseconds.
-        all.iter().for_each(|process| process.signal("KILL"));
+        for process in &all {
+            process.signal("KILL");
+        }
         for process in &mut all {
             process.wait_end(SOON);
             process.drain();
@@ -88,8 +90,8 @@ fn refused(dir: &Dir, args: &[&str], code: i32, reason: &str) {
 #[test]
 fn what_is_durable_needs_a_directory_and_is_not_forgotten_or_damaged() {
     let dir = Dir::new();
-    let [a] = free_ports();
-    dir.peers(&[("p1", a)]);
+    let [port] = free_ports();
+    dir.peers(&[("p1", port)]);
     let plain = ["multicast", "p1", "--no-generate"];
     refused(&dir, &[&plain[..], &["--durable"]].concat(), 2, "--data-dir");
 

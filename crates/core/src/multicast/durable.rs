@@ -150,7 +150,7 @@ impl Group {
     /// Messages were fetched for the cut: it is accepted once they are durable (T7, T9).
     pub(super) fn keep_fetched(&mut self, sender: usize, from: u64, to: u64, cx: &mut Cx<'_>) {
         // Who does not remember the view has nothing that these would follow.
-        let forgetful = self.standing.restored && !self.standing.remembers;
+        let forgetful = self.standing.is_restored() && !self.standing.remembers();
         let Some(journal) = self.log.journal.as_mut().filter(|_| !forgetful) else { return };
         let Some(gathering) = &self.gathering else { return };
         for (sequence, ready) in gathering.stream(sender).range(from, to) {

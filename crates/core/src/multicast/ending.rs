@@ -36,7 +36,7 @@ impl Group {
     /// What this member knew when it was wedged. Nothing, if it had not even got what comes before
     /// the view (V4), or an earlier life was the member and has left no log (V6, T9).
     pub(super) fn report(&self) -> Option<Report> {
-        self.frozen.clone().filter(|_| !self.standing.mute || self.standing.remembers)
+        self.frozen.clone().filter(|_| !self.standing.mute || self.standing.remembers())
     }
 
     /// Delivers the rest of the cut, whatever the application has read (T7): it is decided, so
@@ -72,7 +72,7 @@ impl Group {
     /// Who stood in for an earlier life has delivered nothing; it keeps what it has gathered for
     /// others.
     pub(super) fn end_restored(mut self, cut: &Cut, cx: &mut Cx<'_>) -> Log {
-        if self.standing.remembers {
+        if self.standing.remembers() {
             return self.part(cx);
         }
         if let Some(gathering) = self.gathering.take() {

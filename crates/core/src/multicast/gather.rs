@@ -105,7 +105,7 @@ impl Group {
         let vain = before.as_ref().map_or(0, |gathering| gathering.vain + 1);
         let streams = before.map(|gathering| gathering.streams);
         // Who has no memory itself keeps for others what they may lack, and no more.
-        let forgetful = self.standing.restored && !self.standing.remembers;
+        let forgetful = self.standing.is_restored() && !self.standing.remembers();
         let begin = |(stream, stable): (&Stream, &u64)| {
             let skipped = if forgetful { *stable } else { 0 };
             Stream::beginning(stream.received().max(skipped), stream.clock())
@@ -190,7 +190,7 @@ impl Group {
         // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
         // the view depend on it (V6).
         let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len();
-        let forgetful = self.standing.restored && !self.standing.remembers;
+        let forgetful = self.standing.is_restored() && !self.standing.remembers();
         if forgetful && in_vain && !cx.has(Bug::GathersForEver) {
             gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
         }
@@ -212,7 +212,7 @@ impl Group {
     /// All of the cut is here. But who still learns what was before the view cannot deliver it yet.
     pub(super) fn say_gathered(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
-        let behind = self.standing.behind && !self.standing.restored;
+        let behind = self.standing.behind && !self.standing.is_restored();
         // T9: what is accepted or installed here is here after a restart, too.
         let complete = gathering.lacks().is_none() && !behind && self.log.is_synced();
         if gathering.said || !(complete || cx.has(Bug::GatheredEarly)) {

@@ -67,10 +67,29 @@ pub(super) struct Standing {
     pub(super) behind: bool,
     /// Therefore nothing is sent and acknowledged here. Stays so once it is wedged.
     pub(super) mute: bool,
-    /// It stands in for an earlier life (V6): it never will take part.
-    pub(super) restored: bool,
-    /// That life has left what it had received (T9).
-    pub(super) remembers: bool,
+    /// Whether it stands in for an earlier life (V6): then it never will take part.
+    pub(super) restored: Restored,
+}
+
+/// What is left of an earlier life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Restored {
+    /// There is none: this life is the member.
+    Not,
+    /// Nothing of what it had received,
+    Forgetful,
+    /// or all of it (T9).
+    Remembering,
+}
+
+impl Standing {
+    pub(super) fn is_restored(&self) -> bool {
+        self.restored != Restored::Not
+    }
+
+    pub(super) fn remembers(&self) -> bool {
+        self.restored == Restored::Remembering
+    }
 }
 
 /// What the head of the queue waits for.
@@ -134,8 +153,7 @@ impl Group {
             standing: Standing {
                 behind,
                 mute: behind && !cx.has(Bug::SpeaksBehind),
-                restored: false,
-                remembers: false,
+                restored: Restored::Not,
             },
             learned: log.position.saturating_sub(cut.position),
             frozen: None,
@@ -169,7 +187,8 @@ impl Group {
         let cut = Cut { lost: false, ..cut.clone() };
         let (mut group, _) = Self::begin(log, view, &cut, cx);
         let remembers = segment.is_some();
-        group.standing = Standing { behind: !remembers, mute: true, restored: true, remembers };
+        let restored = if remembers { Restored::Remembering } else { Restored::Forgetful };
+        group.standing = Standing { behind: !remembers, mute: true, restored };
         if let Some(segment) = segment {
             group.streams = segment.streams(cut.clock);
             group.undelivered = group.streams.iter().map(Stream::ready).sum();
@@ -619,7 +638,7 @@ impl Group {
             payload: ready.payload,
         };
         self.log.deliver(delivery, cx);
-        if sender == self.me && !self.standing.restored {
+        if sender == self.me && !self.standing.is_restored() {
             let ticket = self.log.tickets.pop_front().expect("every own message has a ticket");
             cx.emit(Event::Sent { ticket, position });
         }

@@ -86,7 +86,7 @@ impl Multicast {
 
     /// An earlier life was a member of this view (V6).
     fn on_restore(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) {
-        let is_restored = |group: &Group| group.standing.restored && group.view == view.number;
+        let is_restored = |group: &Group| group.standing.is_restored() && group.view == view.number;
         if self.group.as_ref().is_some_and(is_restored) {
             return; // At the start, for its report.
         }
@@ -101,8 +101,10 @@ impl Multicast {
     /// Who was mute in a view delivers nothing at its end, unless it has everything of it (T9): then
     /// this is true.
     fn end_restored(&mut self, next: u64, cut: &Cut, cx: &mut Cx<'_>) -> bool {
-        let Some(group) = self.group.take_if(|group| group.standing.restored) else { return false };
-        let closes = group.standing.remembers && group.view + 1 == next;
+        let Some(group) = self.group.take_if(|group| group.standing.is_restored()) else {
+            return false;
+        };
+        let closes = group.standing.remembers() && group.view + 1 == next;
         let closes = closes && !cut.lost && group.has(cut);
         let log = if closes { group.close(cut, cx) } else { group.end_restored(cut, cx) };
         self.log = Some(log);

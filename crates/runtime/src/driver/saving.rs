@@ -117,13 +117,10 @@ impl Saving {
     ) -> Poll<Result<u64, StorageError>> {
         let Some(journal) = &mut self.journal else { return Poll::Pending };
         let State::Writing(writing) = &mut journal.state else { return Poll::Pending };
-        let (log, batch, written) = match ready!(std::pin::Pin::new(writing).poll(cx)) {
-            Ok(done) => done,
+        let Ok((log, batch, written)) = ready!(std::pin::Pin::new(writing).poll(cx)) else {
             // The runtime shuts down, or the writer has panicked: nothing more is durable.
-            Err(_) => {
-                journal.state = State::Broken;
-                return Poll::Pending;
-            }
+            journal.state = State::Broken;
+            return Poll::Pending;
         };
         journal.state = if written.is_ok() { State::Idle(log, batch) } else { State::Broken };
         Poll::Ready(written)

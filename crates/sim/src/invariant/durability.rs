@@ -45,10 +45,10 @@ impl Invariant for Durability {
             Seen::Effect(Effect::Append(_)) => {
                 self.logged.insert(who.node);
             }
-            Seen::Effect(Effect::Emit(node::Event::View { view, loss: true, .. })) => {
-                if !self.forgotten && self.members.is_subset(&self.logged) {
-                    return Err(format!("view {} begins with a loss", view.number));
-                }
+            Seen::Effect(Effect::Emit(node::Event::View { view, loss: true, .. }))
+                if !self.forgotten && self.members.is_subset(&self.logged) =>
+            {
+                return Err(format!("view {} begins with a loss", view.number));
             }
             _ => {}
         }

@@ -152,7 +152,7 @@ fn storm(seed: u64) {
     }
     for i in 0..n {
         let machine = &group.machines[&id(i)];
-        let view = machine.view().map(|view| view.len());
+        let view = machine.view().map(View::len);
         assert_eq!(view, Some(n), "seed {seed}: p{} {:?}", i + 1, machine.status().change);
         let status = machine.order().expect("it has the order").status();
         assert_eq!(status.position, order.len() as u64, "seed {seed}: p{}", i + 1);
