@@ -140,7 +140,11 @@ impl Question<'_> {
             let life = self.reports[p].and_then(|report| report.life).unwrap_or(listed.life);
             Member { life, incarnation: number, ..listed.clone() }
         };
-        View { number, members: old.members.iter().enumerate().map(member).collect(), ..old.clone() }
+        View {
+            number,
+            members: old.members.iter().enumerate().map(member).collect(),
+            ..old.clone()
+        }
     }
 
     /// The old ring closes around who is gone; a newcomer stands before the member that it names,

@@ -54,21 +54,21 @@ impl Invariant for ActiveMajority {
                 self.active.insert(who, record.cluster);
                 Ok(())
             }
-            Seen::Effect(Effect::Send { message, .. }) => match message {
-                // Who was started again keeps the messages of a cut for others (V6).
-                node::Message::Order(multicast::Message { body: Body::Fetch { .. }, .. })
-                    if self.restarted.contains(&who) =>
-                {
-                    Ok(())
+            Seen::Effect(Effect::Send { message, .. }) => {
+                match message {
+                    // Who was started again keeps the messages of a cut for others (V6).
+                    node::Message::Order(multicast::Message {
+                        body: Body::Fetch { .. }, ..
+                    }) if self.restarted.contains(&who) => Ok(()),
+                    // What is in the order, or in a cut, may be taught and learned anywhere.
+                    node::Message::Order(multicast::Message {
+                        body: Body::Learn { .. } | Body::Lesson { .. } | Body::Fetched { .. },
+                        ..
+                    }) => Ok(()),
+                    node::Message::Lock(_) | node::Message::Order(_) => self.on_use(who, message),
+                    _ => Ok(()),
                 }
-                // What is in the order, or in a cut, may be taught and learned anywhere.
-                node::Message::Order(multicast::Message {
-                    body: Body::Learn { .. } | Body::Lesson { .. } | Body::Fetched { .. },
-                    ..
-                }) => Ok(()),
-                node::Message::Lock(_) | node::Message::Order(_) => self.on_use(who, message),
-                _ => Ok(()),
-            },
+            }
             Seen::Effect(Effect::Emit(event)) => match event {
                 node::Event::View { view, .. } if view.number == 1 => {
                     self.on_first(who, view.majority())

@@ -141,7 +141,9 @@ impl Consent {
         let yes = self.yes.get(&record.cluster).unwrap_or(&none);
         // Who is alone asks nobody.
         let alone = view.len() == 1;
-        match members.into_iter().find(|member| !yes.contains(member) && (!alone || member.node != who.node))
+        match members
+            .into_iter()
+            .find(|member| !yes.contains(member) && (!alone || member.node != who.node))
         {
             Some(Who { node, life }) => {
                 Err(format!("is active, but {node} has never said yes in life {life:?}"))

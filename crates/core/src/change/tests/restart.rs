@@ -37,9 +37,9 @@ fn what_was_promised_and_accepted_binds_the_next_life() {
         let prepare = from(usize::from(ballot.by), Body::Prepare { ballot });
         let mut effects = restarted(bug, record.clone(), vec![prepare]).into_iter();
         effects.find_map(|effect| match effect {
-            Effect::Send { message: Message { body: Body::Promise { accepted, .. }, .. }, .. } => {
-                Some(Ok(accepted.map(|accepted| *accepted)))
-            }
+            Effect::Send {
+                message: Message { body: Body::Promise { accepted, .. }, .. }, ..
+            } => Some(Ok(accepted.map(|accepted| *accepted))),
             Effect::Send { message: Message { body: Body::Refuse { promised }, .. }, .. } => {
                 Some(Err(promised))
             }
