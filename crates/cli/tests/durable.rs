@@ -32,8 +32,8 @@ fn what(message: &Value) -> Value {
 #[test]
 fn five_that_are_killed_at_once_lose_nothing_that_was_delivered() {
     let dir = Dir::new();
-    let list: Vec<(&str, u16)> = FIVE.into_iter().zip(free_ports::<5>()).collect();
-    dir.peers(&list);
+    let peers: Vec<(&str, u16)> = FIVE.into_iter().zip(free_ports::<5>()).collect();
+    dir.peers(&peers);
     let mut before: BTreeMap<u64, Value> = BTreeMap::new();
     let mut base = 0;
     // The second time they have the log of three lives, the last of which was a short one.

@@ -267,6 +267,7 @@ pub enum Event {
 
 /// What people may look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on one another")]
 pub struct Status {
     /// The installed view.
     pub view: Option<View>,

@@ -10,7 +10,7 @@ use crate::{
     planted::Bug,
     view::{Ballot, Value},
 };
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 /// An attempt to decide what follows the view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ enum Phase {
     /// The messages of the cut come in.
     Gathering,
     /// The value is proposed; the bits say who has accepted it.
-    Proposing { value: Value, accepted: u64 },
+    Proposing { value: Box<Value>, accepted: u64 },
 }
 
 impl Attempt {
@@ -194,7 +194,7 @@ impl ViewChange {
         let Some(seat) = self.seat_mut() else { return };
         let (me, Some(attempt)) = (seat.me, &mut seat.attempt) else { return };
         let ballot = attempt.ballot;
-        attempt.phase = Phase::Proposing { value: value.clone(), accepted: 0 };
+        attempt.phase = Phase::Proposing { value: value.clone().into(), accepted: 0 };
         self.accept(ballot, value.clone(), cx);
         let message = self.message(Body::Accept { ballot, value: value.into() });
         if let Some(seat) = self.seat() {
@@ -212,7 +212,7 @@ impl ViewChange {
         let Phase::Proposing { value, accepted } = &mut attempt.phase else { return };
         *accepted |= 1 << from;
         if view.is_quorum(*accepted) {
-            let value = value.clone();
+            let value = Value::clone(value);
             self.decide(value, cx);
         }
     }
@@ -260,7 +260,7 @@ impl ViewChange {
                     Body::Prepare { ballot }
                 }
                 Phase::Proposing { value, accepted } if accepted >> position & 1 == 0 => {
-                    Body::Accept { ballot, value: value.clone().into() }
+                    Body::Accept { ballot, value: value.clone() }
                 }
                 _ => continue,
             };

@@ -24,6 +24,7 @@ pub(super) const FORGOTTEN_MAX: usize = 64;
 
 /// The founding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on one another")]
 pub struct Founding {
     pub(super) config: Config,
     /// The ids of the list, in its order.

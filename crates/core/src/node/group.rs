@@ -270,7 +270,7 @@ impl Group {
         match event {
             change::Event::Restored { value } => {
                 let Value { view, order: cut, .. } = *value;
-                let command = multicast::Command::Restore { view, cut: cut.into() };
+                let command = multicast::Command::Restore { view, cut };
                 self.tell_order(Input::Command(command), cx);
             }
             change::Event::Wedged => self.on_wedged(cx),

@@ -21,7 +21,7 @@ crate::planted! {
     a_record_forgotten_alone_is_found: RecordForgotten breaks "one_token" within 200 seeds,
     a_forgotten_floor_is_found: FloorForgotten breaks "fences" within 200 seeds,
     a_fence_that_is_not_in_the_token_is_found: FenceNotInToken breaks "fences" within 200 seeds,
-    a_request_that_nobody_records_is_found: RequestNotRecorded breaks "recorded" within 200 seeds,
+    a_request_that_nobody_records_is_found: RequestNotRecorded breaks "recorded" within 400 seeds,
     request_numbers_used_again_are_found:
         RequestNumbersReused never_reaches "waits for lock" within 200 seeds,
     a_pass_into_the_blue_is_found: PassIntoTheBlue breaks "ring_order" within 200 seeds,
@@ -78,6 +78,7 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::ReportGrows,
     Bug::LearnsBeyondBase,
     Bug::ProposesAnew,
+    Bug::AmnesiaForgiven,
     Bug::MuteCounts,
     Bug::LivesForgotten,
 ];
@@ -86,8 +87,6 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
 pub(crate) const NOT_FOUND_YET: &[Bug] = &[
     Bug::HalfDecides,
     Bug::NobodyDrives,
-    Bug::AmnesiaForgiven,
-    Bug::YesNotSaved,
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,
     Bug::BlamesOthers,

@@ -37,6 +37,7 @@ crate::planted! {
         AcksBeforeDurable breaks "view_synchrony" within 2000 seeds,
     positions_given_again_after_a_loss_are_found:
         CeilingIgnored breaks "view_synchrony" within 400 seeds,
+    a_yes_that_is_not_saved_is_found: YesNotSaved never_reaches "in no" within 1000 seeds,
     a_restart_that_speaks_is_found: RestartedSpeaks never_reaches "in view" within 400 seeds,
     a_restart_that_forgets_is_found: RestartForgets breaks "one_chain" within 400 seeds,
     a_restart_that_waits_for_ever_is_found:

@@ -23,13 +23,12 @@ fn uses(h: &mut Hand, i: usize, lock: &LockName, ticket: Ticket) -> Option<u64> 
     h.deliver(NEVER);
     h.input(i, unlock(lock, ticket));
     h.deliver(NEVER);
-    let fence = h.events.drain(..).find_map(|(node, event)| match event {
+    h.events.drain(..).find_map(|(node, event)| match event {
         Event::Granted { ticket: granted, fence, .. } if (node, granted) == (id(i), ticket) => {
             Some(fence)
         }
         _ => None,
-    });
-    fence
+    })
 }
 
 fn unlock(lock: &LockName, ticket: Ticket) -> crate::protocol::InputOf<TokenRing> {

@@ -68,7 +68,7 @@ impl Walk {
         let mode = if seed % 5 == 4 { Mode::Circulate } else { Mode::Rest };
         let first = View { lease: LEASE, ..view(n, mode) };
         let Command::Install { placement, .. } = founded(&first) else { unreachable!() };
-        let idle = (seed % 3 == 0).then_some(Duration::from_millis(200));
+        let idle = seed.is_multiple_of(3).then_some(Duration::from_millis(200));
         let peer = |i: usize| Peer {
             machine: TokenRing::new(Config { idle, ..config(i) }),
             life: i as u128,
