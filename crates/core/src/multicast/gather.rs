@@ -28,6 +28,8 @@ pub(super) struct Gathering {
     progress: bool,
     /// How many holders in a row were asked in vain.
     vain: usize,
+    /// Nothing of the cut may be left out.
+    insists: bool,
     said: bool,
 }
 
@@ -91,7 +93,13 @@ impl Gathering {
 }
 
 impl Group {
-    pub(super) fn on_gather(&mut self, cut: Cut, holders: Vec<Holder>, cx: &mut Cx<'_>) {
+    pub(super) fn on_gather(
+        &mut self,
+        cut: Cut,
+        holders: Vec<Holder>,
+        insists: bool,
+        cx: &mut Cx<'_>,
+    ) {
         self.freeze(cx); // V2: its report is given, or not wanted any more.
         let n = self.members.len();
         if cut.ends.len() != n || cut.stable.len() != n {
@@ -120,6 +128,7 @@ impl Group {
             asked: None,
             progress: false,
             vain,
+            insists,
             said: false,
         });
         self.fetch(cx);
@@ -176,6 +185,12 @@ impl Group {
             gathering.turn = (gathering.turn + 1) % gathering.holders.len().max(1);
             gathering.vain += 1;
         }
+        // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
+        // the view depend on it (V6).
+        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len() && !gathering.insists;
+        if self.standing.restored && in_vain && !cx.has(Bug::GathersForEver) {
+            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
+        }
         cx.set_timer(Timer::Fetch, self.log.config.repeat);
         self.fetch(cx);
     }
@@ -184,12 +199,6 @@ impl Group {
     fn fetch(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
         gathering.asked = None;
-        // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
-        // the view depend on it (V6).
-        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len();
-        if self.standing.restored && in_vain && !cx.has(Bug::GathersForEver) {
-            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
-        }
         let Some(sender) = gathering.lacks() else { return self.say_gathered(cx) };
         let from = gathering.streams[sender].received() + 1;
         if let Some((holder, has)) = gathering.holder(sender, from) {

@@ -2,8 +2,9 @@
 //!
 //! A save blocks the thread of the node until the disk has it: two `fsync`s. That is what makes it
 //! durable before anything that was sent after it leaves, without a queue of what waits for the
-//! disk. A view change saves once or twice, and nothing else does. Who has a slow disk pays with a
-//! pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
+//! disk. A view change saves a few times (promise, acceptance, installation), so do the founding and a
+//! start, and the order once in half a million positions; nothing else does. Who has a slow disk pays
+//! with a pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
 
 use super::{Driver, Phase};
 use crate::{

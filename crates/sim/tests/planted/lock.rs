@@ -81,11 +81,14 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::AmnesiaForgiven,
     Bug::MuteCounts,
     Bug::LivesForgotten,
+    Bug::FounderForgotten,
+    Bug::ProposesUngathered,
 ];
 
 /// Nothing finds these yet, or not for sure.
 pub(crate) const NOT_FOUND_YET: &[Bug] = &[
     Bug::HalfDecides,
+    Bug::RestoredUnheard,
     Bug::NobodyDrives,
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,
