@@ -106,11 +106,15 @@ impl Group {
             self.log.ignored.add(); // No cut of this view.
             return;
         }
-        let holders =
-            holders.into_iter().filter(|h| h.node != self.log.config.me && h.received.len() == n);
-        // What was fetched for another cut is of use: a message is the same in all of them.
+        let holders: Vec<Holder> = holders
+            .into_iter()
+            .filter(|h| h.node != self.log.config.me && h.received.len() == n)
+            .collect();
+        // What was fetched for another cut is of use: a message is the same in all of them. And who
+        // was asked in vain has not got more of it since.
         let before = self.gathering.take();
-        let vain = before.as_ref().map_or(0, |gathering| gathering.vain + 1);
+        let same = before.as_ref().filter(|gathering| gathering.holders == holders);
+        let vain = same.map_or(0, |gathering| gathering.vain + 1);
         let streams = before.map(|gathering| gathering.streams);
         // Who has no memory itself keeps for others what they may lack, and no more.
         let restored = self.standing.restored;
@@ -122,7 +126,7 @@ impl Group {
         let streams = streams.unwrap_or_else(anew);
         self.gathering = Some(Gathering {
             cut,
-            holders: holders.collect(),
+            holders,
             streams,
             turn: 0,
             asked: None,
@@ -185,12 +189,6 @@ impl Group {
             gathering.turn = (gathering.turn + 1) % gathering.holders.len().max(1);
             gathering.vain += 1;
         }
-        // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
-        // the view depend on it (V6).
-        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len() && !gathering.insists;
-        if self.standing.restored && in_vain && !cx.has(Bug::GathersForEver) {
-            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
-        }
         cx.set_timer(Timer::Fetch, self.log.config.repeat);
         self.fetch(cx);
     }
@@ -199,6 +197,12 @@ impl Group {
     fn fetch(&mut self, cx: &mut Cx<'_>) {
         let Some(gathering) = &mut self.gathering else { return };
         gathering.asked = None;
+        // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
+        // the view depend on it (V6).
+        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len() && !gathering.insists;
+        if self.standing.restored && in_vain && !cx.has(Bug::GathersForEver) {
+            gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
+        }
         let Some(sender) = gathering.lacks() else { return self.say_gathered(cx) };
         let from = gathering.streams[sender].received() + 1;
         if let Some((holder, has)) = gathering.holder(sender, from) {
