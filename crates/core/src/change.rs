@@ -243,6 +243,9 @@ pub enum Event {
         cut: Box<multicast::Cut>,
         /// Who holds what of them.
         holders: Vec<multicast::Holder>,
+        /// Whether nothing may be left out, even by who delivers nothing of it (V6): what is new may
+        /// still be another value, or one with a loss.
+        insists: bool,
     },
     /// For the node: this view begins. `joins` if this life was not a member before.
     Installed {

@@ -297,6 +297,8 @@ pub enum Command {
         cut: Box<Cut>,
         /// Who holds them.
         holders: Vec<Holder>,
+        /// Whether nothing may be left out, even by who delivers nothing of it (V6).
+        insists: bool,
     },
     /// The view ends with this cut, whose messages have been gathered: deliver the rest of it.
     Close {
@@ -539,7 +541,9 @@ impl Protocol for Multicast {
             }
             Input::Command(Command::Leave) => group.log.on_leave(),
             Input::Command(Command::Wedge) => group.freeze(cx),
-            Input::Command(Command::Gather { cut, holders }) => group.on_gather(*cut, holders, cx),
+            Input::Command(Command::Gather { cut, holders, insists }) => {
+                group.on_gather(*cut, holders, insists, cx);
+            }
             Input::LinkUp(peer) => group.on_link_up(peer, cx),
             // A link that is down says nothing about the node behind it. The rest is beyond the
             // view.

@@ -191,6 +191,8 @@ bugs! {
     YesToLarger,
     /// Founding, V8: who sends a walk on does not give its own up.
     YesNotKept,
+    /// Founding, V8: who is started again says that the first of the list has founded the group.
+    FounderForgotten,
     /// Founding, V8: a yes is not saved, and nobody knows of it after a restart.
     YesNotSaved,
     /// Founding, S3: a yes that was given up is given again.
@@ -222,6 +224,10 @@ bugs! {
     CeilingIgnored,
     /// Views, V5: who was mute in the view counts as one that remembers it.
     MuteCounts,
+    /// Views, V6: who was started again outside of the view is not heard by its members.
+    RestoredUnheard,
+    /// Views, V6: a new value is proposed without the messages of its cut.
+    ProposesUngathered,
     /// Views, V6: who is started again waits for ever for the messages of a cut that nobody has.
     GathersForEver,
     /// Views, V6: who is started again has forgotten what it has promised and accepted.

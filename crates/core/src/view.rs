@@ -96,6 +96,12 @@ impl Record {
         Self { ceiling: 0, ..Self::of(cluster, lives, Value::first(view, 0)) }
     }
 
+    /// Who founded the group, where that is still of consequence: in view 1 of a circulating token,
+    /// which begins there (H3).
+    pub fn founder(&self) -> u16 {
+        self.installed.lock.tokens.first().map_or(0, |token| token.at)
+    }
+
     /// Whether it knows of no view.
     pub fn is_blank(&self) -> bool {
         self.installed.view.number == 0

@@ -62,7 +62,7 @@ fn is_sensible(report: &Report, n: usize) -> bool {
             && sent.clone().all(|sent| usize::from(sent.to) < n)
             && hops.map(|token| token.hops).all(|hops| hops < ABSURD)
     });
-    order && lock
+    order && lock && report.ceiling < ABSURD
 }
 
 impl ViewChange {
@@ -137,12 +137,13 @@ impl ViewChange {
         }
         let Some(value) = self.choose(attempt, keep, cx) else { return };
         let holders = self.holders(attempt, &value);
+        let is_new = attempt.promises.values().all(|promise| promise.accepted.is_none());
         let patience = self.config.patience;
         if let Some(attempt) = self.seat_mut().and_then(|seat| seat.attempt.as_mut()) {
             attempt.phase = Phase::Gathering;
             cx.set_timer(Timer::Patience, patience);
         }
-        self.gather(Gathering::Propose(value), holders, cx);
+        self.gather(Gathering::Propose { value, is_new }, holders, cx);
     }
 
     /// What to propose: what may have been decided already, verbatim (V3.1), else what the reports

@@ -121,7 +121,12 @@ pub(super) struct Seat {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Gathering {
     /// To propose a value, as the coordinator.
-    Propose(Value),
+    Propose {
+        /// The value,
+        value: Value,
+        /// and whether nobody is known to have accepted it.
+        is_new: bool,
+    },
     /// To accept it in this ballot.
     Accept(Ballot, Value),
     /// It is decided.
@@ -131,7 +136,7 @@ pub(super) enum Gathering {
 impl Gathering {
     fn value(&self) -> &Value {
         match self {
-            Self::Propose(value) | Self::Accept(_, value) | Self::Install(value) => value,
+            Self::Propose { value, .. } | Self::Accept(_, value) | Self::Install(value) => value,
         }
     }
 }
@@ -316,7 +321,7 @@ impl ViewChange {
         if seat.attempt.as_ref().is_some_and(|attempt| attempt.ballot != ballot) {
             seat.attempt = None;
         }
-        if let Some(Gathering::Propose(_) | Gathering::Accept(..)) = seat.gathering {
+        if let Some(Gathering::Propose { .. } | Gathering::Accept(..)) = seat.gathering {
             seat.gathering = None;
         }
         // The turn to try begins anew with each ballot: its owner has its time.
@@ -427,7 +432,10 @@ impl ViewChange {
 
     /// Accepting, proposing and installing need the messages of the cut (T7): whoever accepts a
     /// value keeps them for those who lack them.
+    ///
+    /// A new value is not proposed without them: the next ballot may find another (V5).
     pub(super) fn gather(&mut self, what: Gathering, holders: Vec<Holder>, cx: &mut Cx<'_>) {
+        let insists = matches!(what, Gathering::Propose { is_new: true, .. });
         let Some(seat) = self.seat_mut() else { return };
         if seat.gathering.as_ref() == Some(&what) {
             return;
@@ -438,13 +446,14 @@ impl ViewChange {
         {
             return self.on_gathered(cx);
         }
-        cx.emit(Event::Gather { cut: cut.into(), holders });
+        let insists = insists && !cx.has(Bug::ProposesUngathered);
+        cx.emit(Event::Gather { cut: cut.into(), holders, insists });
     }
 
     fn on_gathered(&mut self, cx: &mut Cx<'_>) {
         let Some(seat) = self.seat_mut() else { return };
         match seat.gathering.take() {
-            Some(Gathering::Propose(value)) => self.propose(value, cx),
+            Some(Gathering::Propose { value, .. }) => self.propose(value, cx),
             Some(Gathering::Accept(ballot, value)) => self.accept(ballot, value, cx),
             Some(Gathering::Install(value)) => self.install(value, cx),
             None => {}
@@ -551,7 +560,7 @@ impl ViewChange {
         if seat.gathering.as_ref() == Some(&Gathering::Install(value.clone())) {
             // Another tells it: perhaps this one holds what is still missing.
             let cut = value.order.into();
-            return cx.emit(Event::Gather { cut, holders });
+            return cx.emit(Event::Gather { cut, holders, insists: false });
         }
         if seat.report.is_none() {
             // Nobody will ask for it any more.

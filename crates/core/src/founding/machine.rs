@@ -321,8 +321,9 @@ impl Founding {
                 }
                 self.activate(run, view, founder, cx);
             }
-            // An earlier life of this node is the member, and has left no record. This one has no memory of what that one
-            // held and said: in its place it would make two tokens (H3) or break the order (V6).
+            // An earlier life of this node is the member, and has left no record. This one has no
+            // memory of what that one held and said: in its place it would make two tokens (H3) or
+            // break the order (V6).
             _ => {
                 self.wanting = false;
                 let known = BTreeSet::from([from]);
@@ -381,8 +382,9 @@ impl Founding {
     /// An earlier life was active in this group: so is this one, though it remembers no more (V8).
     fn on_restart(&mut self, record: Record, cx: &mut Context<'_, Self>) {
         let known = BTreeSet::from([self.ids[usize::from(self.me)]]);
+        let founder = if cx.has(Bug::FounderForgotten) { 0 } else { record.founder() };
         let (run, view) = (record.cluster, record.installed.view);
-        self.state = State::Active(Active { run, view, founder: 0, known, installed: true });
+        self.state = State::Active(Active { run, view, founder, known, installed: true });
         cx.set_timer(Timer::Repeat, REPEAT);
     }
 

@@ -1,9 +1,11 @@
 use super::*;
 use crate::{
+    planted::Bug,
     protocol::{Context, Effect, Input, Protocol as _, Rng},
     testing::{Faults, Group},
+    time::Time,
 };
-use alloc::{collections::BTreeSet, format, vec};
+use alloc::{boxed::Box, collections::BTreeSet, format, vec};
 use core::time::Duration;
 use rand_core::SeedableRng as _;
 
@@ -332,4 +334,33 @@ fn who_was_turned_away_joins_a_new_founding() {
     start(&mut group, 0);
     group.run(LONG);
     assert!(!group.events.is_empty(), "start says nothing for {LONG:?}");
+}
+
+/// The token of view 1 begins at its founder, who may have passed it on: nobody may hear of another
+/// one from who was started again (H3).
+#[test]
+fn who_is_started_again_knows_who_founded() {
+    let mut group = group(&[1, 2, 0], 1);
+    start(&mut group, 1);
+    group.run(Duration::from_secs(1));
+    let record = group.records[&name(0).id()].clone();
+    let announced = |bug| {
+        let (mut rng, mut effects) = (Rng::seed_from_u64(0), Vec::new());
+        let mut again = Founding::new(Config { life: Life(200), ..config(0, 3, 1) });
+        let ask = Message::Ask { run: None, nonce: 5 };
+        for input in [
+            Input::Start(Some(Box::new(record.clone()))),
+            Input::LinkUp(name(2).id()),
+            Input::Message { from: name(2).id(), message: ask },
+        ] {
+            let cx = Context::new(Time::ZERO, &mut rng, &mut effects);
+            again.handle(input, &mut cx.planting(bug));
+        }
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Send { message: Message::Announce { founder, .. }, .. } => Some(founder),
+            _ => None,
+        })
+    };
+    assert_eq!(announced(None), Some(1));
+    assert_eq!(announced(Some(Bug::FounderForgotten)), Some(0));
 }

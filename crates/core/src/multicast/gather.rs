@@ -28,6 +28,8 @@ pub(super) struct Gathering {
     progress: bool,
     /// How many holders in a row were asked in vain.
     vain: usize,
+    /// Nothing of the cut may be left out.
+    insists: bool,
     said: bool,
 }
 
@@ -91,18 +93,28 @@ impl Gathering {
 }
 
 impl Group {
-    pub(super) fn on_gather(&mut self, cut: Cut, holders: Vec<Holder>, cx: &mut Cx<'_>) {
+    pub(super) fn on_gather(
+        &mut self,
+        cut: Cut,
+        holders: Vec<Holder>,
+        insists: bool,
+        cx: &mut Cx<'_>,
+    ) {
         self.freeze(cx); // V2: its report is given, or not wanted any more.
         let n = self.members.len();
         if cut.ends.len() != n || cut.stable.len() != n {
             self.log.ignored.add(); // No cut of this view.
             return;
         }
-        let holders =
-            holders.into_iter().filter(|h| h.node != self.log.config.me && h.received.len() == n);
-        // What was fetched for another cut is of use: a message is the same in all of them.
+        let holders: Vec<Holder> = holders
+            .into_iter()
+            .filter(|h| h.node != self.log.config.me && h.received.len() == n)
+            .collect();
+        // What was fetched for another cut is of use: a message is the same in all of them. And who
+        // was asked in vain has not got more of it since.
         let before = self.gathering.take();
-        let vain = before.as_ref().map_or(0, |gathering| gathering.vain + 1);
+        let same = before.as_ref().filter(|gathering| gathering.holders == holders);
+        let vain = same.map_or(0, |gathering| gathering.vain + 1);
         let streams = before.map(|gathering| gathering.streams);
         // Who has no memory itself keeps for others what they may lack, and no more.
         let forgetful = self.standing.is_restored() && !self.standing.remembers();
@@ -114,12 +126,13 @@ impl Group {
         let streams = streams.unwrap_or_else(anew);
         self.gathering = Some(Gathering {
             cut,
-            holders: holders.collect(),
+            holders,
             streams,
             turn: 0,
             asked: None,
             progress: false,
             vain,
+            insists,
             said: false,
         });
         self.fetch(cx);
@@ -189,7 +202,7 @@ impl Group {
         gathering.asked = None;
         // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
         // the view depend on it (V6).
-        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len();
+        let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len() && !gathering.insists;
         let forgetful = self.standing.is_restored() && !self.standing.remembers();
         if forgetful && in_vain && !cx.has(Bug::GathersForEver) {
             gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();

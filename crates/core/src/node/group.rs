@@ -272,13 +272,17 @@ impl Group {
                 let Value { view, order: cut, .. } = *value;
                 let command = multicast::Command::Restore { view, cut };
                 self.tell_order(Input::Command(command), cx);
+                // Who was outside is one of the acceptors: the others must hear it (V6).
+                if !cx.has(Bug::RestoredUnheard) {
+                    self.founding.handle(Input::Command(founding::Command::Adopt), cx);
+                }
             }
             change::Event::Wedged => self.on_wedged(cx),
-            change::Event::Gather { cut, holders } => {
+            change::Event::Gather { cut, holders, insists } => {
                 if self.order.is_none() {
                     return self.change.handle(Input::Command(change::Command::Gathered), cx);
                 }
-                let command = multicast::Command::Gather { cut, holders };
+                let command = multicast::Command::Gather { cut, holders, insists };
                 self.tell_order(Input::Command(command), cx);
             }
             change::Event::Installed { value, joins } => self.on_installed(*value, joins, cx),

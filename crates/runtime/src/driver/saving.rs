@@ -2,8 +2,9 @@
 //!
 //! A save blocks the thread of the node until the disk has it: two `fsync`s. That is what makes it
 //! durable before anything that was sent after it leaves, without a queue of what waits for the
-//! disk. A view change saves once or twice, and nothing else does. Who has a slow disk pays with a
-//! pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
+//! disk. A view change saves a few times (promise, acceptance, installation), so do the founding and a
+//! start, and the order once in half a million positions; nothing else does. Who has a slow disk pays
+//! with a pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
 //!
 //! What is appended to the durable log blocks nothing: it is written, batch by batch, by a thread
 //! for such work, one `fdatasync` for all that has come together since the last one, and the node

@@ -44,13 +44,9 @@ impl Invariant for OneOrder {
     fn check(&mut self, who: Who, seen: &Seen<'_>) -> Result<(), String> {
         self.views.see(who, seen);
         match seen {
-            Seen::Effect(Effect::Emit(node::Event::View { view, joins, loss, position })) => {
+            Seen::Effect(Effect::Emit(node::Event::View { view, joins, position, .. })) => {
                 if view.number == 1 && !joins {
                     self.delivered.insert(who, *position);
-                }
-                // What was lost is announced: nobody has it.
-                if let Some(last) = self.delivered.get_mut(&who).filter(|_| *loss) {
-                    *last = (*last).max(*position);
                 }
                 Ok(())
             }

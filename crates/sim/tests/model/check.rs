@@ -180,7 +180,3 @@ impl<P: Checkable> SmallGroup<P> {
             .fold(text, |text, name| text.replace(&name.id().to_string(), name.as_str()))
     }
 }
-
-pub(crate) fn depth(d: usize) -> usize {
-    std::env::var("DEPTH").ok().and_then(|s| s.parse().ok()).unwrap_or(d)
-}

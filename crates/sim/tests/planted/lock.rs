@@ -39,7 +39,7 @@ crate::planted! {
     a_missing_embargo_is_found: NoEmbargo breaks "exclusion" within 1000 seeds,
     a_token_that_is_not_fresh_any_more_is_found:
         FreshForgotten breaks "exclusion" within 1000 seeds,
-    newcomers_that_outvote_are_found: NewcomersOutvote breaks "one_chain" within 400 seeds,
+    newcomers_that_outvote_are_found: NewcomersOutvote breaks "one_chain" within 2000 seeds,
     what_was_accepted_and_is_forgotten_is_found:
         AcceptedNotKept breaks "one_chain" within 2000 seeds,
     a_member_without_a_report_is_found: KeepsUnreported never_reaches "in view" within 2000 seeds,
@@ -81,11 +81,14 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::AmnesiaForgiven,
     Bug::MuteCounts,
     Bug::LivesForgotten,
+    Bug::FounderForgotten,
+    Bug::ProposesUngathered,
 ];
 
 /// Nothing finds these yet, or not for sure.
 pub(crate) const NOT_FOUND_YET: &[Bug] = &[
     Bug::HalfDecides,
+    Bug::RestoredUnheard,
     Bug::NobodyDrives,
     Bug::AcceptsUngathered,
     Bug::DrainsEarly,

@@ -121,3 +121,47 @@ fn two_of_five_do_not_know_what_was_delivered() {
     assert!(proposed(Some(Bug::AmnesiaForgiven), &[1, 2], &[]).is_some());
     assert!(proposed(None, &[1], &[]).is_some(), "three do");
 }
+
+/// A new value may become another one, or one with a loss: its coordinator leaves out nothing of its
+/// cut, though it delivers nothing itself. What may have been decided already stays what it is.
+#[test]
+fn a_new_value_is_not_proposed_without_its_messages() {
+    let insists = |bug, accepted: Option<(Ballot, Value)>| {
+        let record = Record { accepted, ..Record::of(CLUSTER, [Life(0)].into(), first(5)) };
+        let mut machine = machine(0, 100).change;
+        let (mut rng, mut effects) = (Rng::seed_from_u64(0), Vec::new());
+        let mut take = |input| {
+            let mut cx = Context::new(Time::ZERO, &mut rng, &mut effects).planting(bug);
+            machine.handle(input, &mut cx);
+        };
+        take(Input::Start(Some(record.into())));
+        (1..5).for_each(|peer| take(Input::Command(Command::Trust(id(peer)))));
+        (1..5).for_each(|peer| take(from(peer, beat_of_all())));
+        (1..5).for_each(|peer| take(from(peer, promise(peer))));
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Emit(Event::Gather { insists, .. }) => Some(insists),
+            _ => None,
+        })
+    };
+    assert_eq!(insists(None, None), Some(true));
+    assert_eq!(insists(Some(Bug::ProposesUngathered), None), Some(false));
+    assert_eq!(insists(None, Some((ballot(1, 1), second()))), Some(false));
+}
+
+fn beat_of_all() -> Body {
+    Body::Beat { hears: 0b11111, joiners: Vec::new(), wedged: None }
+}
+
+/// What a member says that has received nothing.
+fn promise(from: usize) -> Body {
+    let report = Report {
+        life: Some(Life(from as u128)),
+        order: Some(multicast::Report { received: vec![0; 5], clock: 0 }),
+        lock: Some(tokenring::Report {
+            received: vec![Received::default(); 5],
+            ..tokenring::Report::default()
+        }),
+        ..Report::default()
+    };
+    Body::Promise { ballot: ballot(1, 0), accepted: None, report: report.into() }
+}

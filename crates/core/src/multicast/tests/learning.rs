@@ -202,7 +202,7 @@ fn who_is_wedged_while_mute_stays_mute_and_has_no_memory() {
         lost: false,
     };
     let holders = vec![Holder { node: id(0), received: vec![3, 0, 0] }];
-    d.command(Command::Gather { cut: Box::new(cut.clone()), holders });
+    d.command(Command::Gather { cut: Box::new(cut.clone()), holders, insists: true });
     let body = fetched(0, 3, 3, "a3");
     assert_eq!(d.hear_in(2, 0, body), [], "here, but not deliverable yet");
     let rest = d.hear_in(0, 0, lesson(1, 1..=2, 3));

@@ -18,7 +18,7 @@ fn holder(position: usize, received: &[u64]) -> Holder {
 }
 
 fn gather(cut: &Cut, holders: Vec<Holder>) -> Command {
-    Command::Gather { cut: Box::new(cut.clone()), holders }
+    Command::Gather { cut: Box::new(cut.clone()), holders, insists: true }
 }
 
 /// The middle of three. It has sent one message, and received one of p1 that is not deliverable.

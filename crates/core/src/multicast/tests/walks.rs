@@ -296,7 +296,10 @@ impl World {
                 if !self.nodes[node].wedged {
                     self.nodes[node].wedged = true;
                     self.nodes[node].gathered = false;
-                    self.command(node, Command::Gather { cut: Box::new(cut.clone()), holders });
+                    self.command(
+                        node,
+                        Command::Gather { cut: Box::new(cut.clone()), holders, insists: true },
+                    );
                 } else if take(&mut self.nodes[node].gathered) {
                     self.command(node, Command::Close { cut: Box::new(cut) });
                     self.install(node, at + 1);
@@ -368,7 +371,10 @@ impl World {
         } else {
             let node = asked[self.dice(asked.len())];
             if !self.nodes[node].gathered {
-                self.command(node, Command::Gather { cut: Box::new(decided.cut.clone()), holders });
+                self.command(
+                    node,
+                    Command::Gather { cut: Box::new(decided.cut.clone()), holders, insists: true },
+                );
             }
             self.change = Some(change);
         }
@@ -415,7 +421,7 @@ impl World {
         change.asked.iter().for_each(|p| self.nodes[*p].gathered = false);
         change.coordinator = coordinator;
         change.proposed = Some(Decided { view, cut: cut.clone(), holders: Vec::new() });
-        self.command(coordinator, Command::Gather { cut: Box::new(cut), holders });
+        self.command(coordinator, Command::Gather { cut: Box::new(cut), holders, insists: true });
     }
 
     /// All are members of one view, have delivered the same, and have their answers.
