@@ -219,7 +219,9 @@ impl<P: Protocol> Simulator<P> {
     /// All nodes that run lose their power at once. Which these were.
     pub fn cut_power(&mut self) -> Vec<NodeId> {
         let running: Vec<NodeId> = self.running().map(|(node, _)| node).collect();
-        running.iter().for_each(|node| self.crash(*node));
+        for node in &running {
+            self.crash(*node);
+        }
         self.tally.count(Fault::PowerCut);
         running
     }

@@ -113,7 +113,7 @@ fn describe_queue(queue: &Queue) -> String {
     }
     if let Some(head) = &queue.head {
         let names = |names: &[String]| {
-            let shown: Vec<String> = names.iter().map(|name| escape(name).to_string()).collect();
+            let shown: Vec<String> = names.iter().map(|name| escape(name)).collect();
             shown.join(", ")
         };
         let lacks = [("clocks", &head.clocks), ("receipts", &head.receipts)];
