@@ -349,7 +349,7 @@ fn who_is_started_again_knows_who_founded() {
         let mut again = Founding::new(Config { life: Life(200), ..config(0, 3, 1) });
         let ask = Message::Ask { run: None, nonce: 5 };
         for input in [
-            Input::Start(Some(Box::new(record.clone()))),
+            Input::Start(Some(Box::new(record.clone().into()))),
             Input::LinkUp(name(2).id()),
             Input::Message { from: name(2).id(), message: ask },
         ] {

@@ -134,7 +134,7 @@ fn a_new_value_is_not_proposed_without_its_messages() {
             let mut cx = Context::new(Time::ZERO, &mut rng, &mut effects).planting(bug);
             machine.handle(input, &mut cx);
         };
-        take(Input::Start(Some(record.into())));
+        take(Input::Start(Some(Box::new(record.into()))));
         (1..5).for_each(|peer| take(Input::Command(Command::Trust(id(peer)))));
         (1..5).for_each(|peer| take(from(peer, beat_of_all())));
         (1..5).for_each(|peer| take(from(peer, promise(peer))));

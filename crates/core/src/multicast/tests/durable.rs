@@ -58,7 +58,7 @@ fn a_cut_is_gathered_when_all_of_it_is_durable() {
     b.hear(0, data(1, 1, "x"));
     b.command(Command::Wedge);
     let cut = Cut { ends: vec![1, 0, 0], stable: vec![0; 3], ..Cut::founding(3) };
-    let gather = Command::Gather { cut: Box::new(cut), holders: Vec::new() };
+    let gather = Command::Gather { cut: Box::new(cut), holders: Vec::new(), insists: true };
     assert_eq!(b.command(gather), [timer(Timer::Fetch)]);
     assert_eq!(b.handle(Input::Appended(2)), gathered());
 }
