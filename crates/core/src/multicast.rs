@@ -243,9 +243,15 @@ pub enum Line {
         /// Its payload.
         payload: Bytes,
     },
-    /// A message of the order, as another has told it. What lies between it and the last position
-    /// before is missed.
+    /// A message of the order, as another has told it.
     Learned(Delivery),
+    /// A part of the order that nobody keeps any more.
+    Missed {
+        /// From this position
+        from: u64,
+        /// to this one, both included.
+        to: u64,
+    },
     /// What was received in the view is not all here: there was no log when that began.
     Unlogged,
 }
@@ -536,7 +542,7 @@ impl Protocol for Multicast {
             Input::Command(Command::Read { bytes }) => {
                 group.on_read(bytes, cx);
                 if let Some(learning) = &mut self.learning {
-                    learning.on_read(&group.log, cx);
+                    learning.go_on(&group.log, cx);
                 }
             }
             Input::Command(Command::Leave) => group.log.on_leave(),

@@ -89,6 +89,17 @@ bugs! {
     DrainsEarly,
     /// Multicast, T9: what is received is acknowledged, and what is sent leaves, before it is on disk.
     AcksBeforeDurable,
+    /// Multicast, T9: a cut is accepted, or installed, before its messages are on disk here.
+    AcceptsBeforeDurable,
+    /// Multicast, T9: a joiner takes part before what it has learned is on disk.
+    CountsUnsavedLessons,
+    /// Multicast, T9: the log lets go of what comes before a mark that is not on disk, or of what is
+    /// not stable.
+    TrimsEarly,
+    /// Multicast, T9: who was started again does not report what its log holds.
+    ForgetsLog,
+    /// Multicast, T9: a log that lacks a message in the middle counts as all that was acknowledged.
+    GapForgiven,
     /// Gossip, streams: a rumor that is known is taken again.
     NoDeduplication,
     /// Gossip, streams: nobody gets the record of an origin.

@@ -585,6 +585,7 @@ impl Driver {
                         self.links.on_end(peer, link);
                     }
                     Poll::Ready(Wakeup::Request(None)) => self.hung_up = true,
+                    Poll::Ready(Wakeup::Appended(Err(error))) => self.stop_unsaved(error),
                     Poll::Ready(_) => {}
                     Poll::Pending => return Poll::Pending,
                 }
@@ -593,6 +594,10 @@ impl Driver {
         });
         if timeout(DRAIN, drained).await.is_err() {
             tracing::debug!("some links did not end in time");
+        }
+        // While the directory is still locked: nobody else writes into the same log.
+        if let Err(error) = self.saving.finish().await {
+            self.stop_unsaved(error);
         }
         tracing::debug!(dropped = self.links.dropped(), unknown = self.unknown, "the node stops");
         // The streams of the callers end with this, and then all of their connections.

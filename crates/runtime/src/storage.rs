@@ -91,6 +91,33 @@ pub enum StorageError {
         /// How that shows.
         reason: String,
     },
+    /// The log of the order is not what was written.
+    #[error(
+        "{} is damaged, {reason}: move all files order-*.log out of the data directory, leave the \
+         rest, and start again: this node then comes back without its memory, and learns the order \
+         from the others; if more than half of the members must do so at once, messages may be lost, \
+         and the group says which",
+        path.display()
+    )]
+    DamagedLog {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        reason: &'static str,
+    },
+    /// The log of the order is not for this version.
+    #[error(
+        "{} was written by another version in a format that this version, {version}, does not know: \
+         run that version",
+        path.display(), version = env!("CARGO_PKG_VERSION")
+    )]
+    LogFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The log of the order could not be written, and it is not known how far it was.
+    #[error("cannot write the log of the order: {0}")]
+    Unwritten(io::Error),
     /// The system refuses, or the disk fails.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -130,6 +157,11 @@ impl Storage {
         let storage = Self { database, node: node.clone(), path, _lock: Some(lock) };
         storage.check_owner(dir)?;
         Ok(storage)
+    }
+
+    /// The file of the record.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What was saved last.

@@ -12,6 +12,8 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 /// The most points of return that are kept in mind.
 const ANCHORS_MAX: usize = 64;
+/// So many entries may wait for the disk before more is learned.
+const BACKLOG_MAX: u64 = 1024;
 /// A mark is made after so many messages, at least and at most,
 const MARK_MESSAGES_MIN: usize = 16;
 const MARK_MESSAGES_MAX: usize = 1024;
@@ -29,9 +31,12 @@ pub(super) struct Journal {
     learned: u64,
     /// Messages of the view that are not durable, oldest first.
     pending: VecDeque<Pending>,
-    /// The view, and the sequences with which it begins.
+    /// The view, if this node is in one,
     view: Option<View>,
-    /// From where the log could be read again, oldest first.
+    /// and the entry that says that it began, if this life has written that.
+    began: Option<u64>,
+    /// From where the log could be read again, oldest first. If they are too many, each second one
+    /// goes: so they reach as far back as is kept.
     anchors: VecDeque<Anchor>,
     /// Without any of them: who has all entries after this has all.
     since: u64,
@@ -53,7 +58,8 @@ struct Pending {
 struct Anchor {
     number: u64,
     view: u64,
-    /// Per position of the view: no entry before is of a later sequence. None where the view begins.
+    /// Per position of the view: no entry before is of a later sequence. None where the view begins,
+    /// and out of a view.
     received: Option<Vec<u64>>,
     /// The last position that is delivered here.
     position: u64,
@@ -81,12 +87,18 @@ impl Journal {
 
     /// A view begins.
     pub(super) fn begin(&mut self, view: &View, cut: &Cut, position: u64, cx: &mut Cx<'_>) {
-        let since = self.anchors.back().map_or(self.since, |anchor| anchor.since);
+        // Others may lack what this node has of the view before, and of no other (V1).
+        let since = self.needed().max(self.began.map_or(0, |number| number - 1));
         let (boxed, cut) = (Box::new(view.clone()), Box::new(cut.clone()));
         let number = self.append(Line::Began { view: boxed, cut, position }, cx);
         self.pending.clear();
         self.anchor(Anchor { number, view: view.number, received: None, position, since });
-        self.view = Some(view.clone());
+        (self.view, self.began) = (Some(view.clone()), Some(number));
+    }
+
+    /// The view goes on without this node.
+    pub(super) fn part(&mut self) {
+        (self.view, self.began) = (None, None);
     }
 
     /// Returns to a view of which the log tells already.
@@ -97,9 +109,49 @@ impl Journal {
     fn anchor(&mut self, anchor: Anchor) {
         (self.messages, self.bytes) = (0, 0);
         if self.anchors.len() == ANCHORS_MAX {
-            self.anchors.pop_front();
+            let mut stays = false;
+            self.anchors.retain(|_| {
+                stays = !stays;
+                stays
+            });
         }
         self.anchors.push_back(anchor);
+    }
+
+    /// The entries up to this one are not needed to read on from the last anchor.
+    fn needed(&self) -> u64 {
+        self.anchors.back().map_or(self.since, |anchor| anchor.since)
+    }
+
+    /// Another has told of so many bytes of the order. Out of a view, what is kept of it can be read
+    /// from anywhere.
+    fn note_learned(&mut self, position: u64, bytes: usize, every: usize) {
+        (self.messages, self.bytes) = (self.messages + 1, self.bytes + bytes);
+        if self.view.is_none() && self.is_due(every) {
+            let (number, since) = (self.last, self.last - 1);
+            self.anchor(Anchor { number, view: 0, received: None, position: position - 1, since });
+        }
+    }
+
+    fn is_due(&self, every: usize) -> bool {
+        let due = every.clamp(MARK_MESSAGES_MIN, MARK_MESSAGES_MAX);
+        self.messages >= due || self.bytes >= MARK_BYTES
+    }
+
+    /// Lets go of what no later life needs, if as much of the order is kept as begins with `first`.
+    /// Only what is durable can be read from.
+    fn trim(&mut self, first: u64, cx: &mut Cx<'_>) {
+        let early = cx.has(Bug::TrimsEarly);
+        let durable = self.durable;
+        let is_enough =
+            |anchor: &Anchor| anchor.position < first && anchor.number <= durable || early;
+        let Some(keep) = self.anchors.iter().rposition(is_enough) else { return };
+        self.anchors.drain(..keep);
+        let since = self.anchors[0].since;
+        if since > self.since {
+            self.since = since;
+            cx.trim(since);
+        }
     }
 }
 
@@ -114,17 +166,35 @@ impl Log {
         self.journal.as_ref().is_none_or(|journal| journal.durable >= journal.learned)
     }
 
+    /// Whether so much waits for the disk that no more is to be learned.
+    pub(super) fn is_behind_disk(&self) -> bool {
+        let lag = |journal: &Journal| journal.last - journal.durable;
+        self.journal.as_ref().is_some_and(|journal| lag(journal) > BACKLOG_MAX)
+    }
+
     /// Keeps what another has told of the order.
     pub(super) fn write_learned(&mut self, delivery: &Delivery, cx: &mut Cx<'_>) {
+        let every = self.config.history_messages_max / 4;
         if let Some(journal) = &mut self.journal {
             journal.learned = journal.append(Line::Learned(delivery.clone()), cx);
+            journal.note_learned(delivery.position, delivery.payload.len(), every);
+        }
+    }
+
+    /// Keeps that nobody tells what lies between these positions.
+    pub(super) fn write_missed(&mut self, from: u64, to: u64, cx: &mut Cx<'_>) {
+        if let Some(journal) = &mut self.journal {
+            journal.learned = journal.append(Line::Missed { from, to }, cx);
         }
     }
 
     /// Everything up to this entry is durable.
-    pub(super) fn on_appended(&mut self, number: u64) {
+    pub(super) fn on_appended(&mut self, number: u64, cx: &mut Cx<'_>) {
+        // As much is kept on disk as in memory, and what somebody may have to fetch.
+        let first = self.history.first().unwrap_or(self.position + 1);
         if let Some(journal) = &mut self.journal {
             journal.durable = number.clamp(journal.durable, journal.last);
+            journal.trim(first, cx);
         }
     }
 }
@@ -204,13 +274,11 @@ impl Group {
         (next.map_or(self.log.clock, |(_, own)| own.time - 1), sent)
     }
 
-    /// Every now and then: notes how far the view has got, and lets go of what no later life needs.
+    /// Every now and then: notes how far the view has got, for who reads the log from here.
     fn mark(&mut self, cx: &mut Cx<'_>) {
         let settled = !self.standing.behind && self.learned == 0 && self.frozen.is_none();
         let Some(journal) = self.log.journal.as_mut().filter(|_| settled) else { return };
-        let every = self.log.config.history_messages_max / 4;
-        let due = every.clamp(MARK_MESSAGES_MIN, MARK_MESSAGES_MAX);
-        if journal.messages < due && journal.bytes < MARK_BYTES {
+        if !journal.is_due(self.log.config.history_messages_max / 4) {
             return;
         }
         let Some(view) = journal.view.clone() else { return };
@@ -223,27 +291,15 @@ impl Group {
         };
         let stable: Vec<u64> = self.streams.iter().enumerate().map(stable).collect();
         let is_stable = |received: &Vec<u64>| received.iter().zip(&stable).all(|(r, s)| r <= s);
-        let of_view = journal.anchors.iter().rev().filter(|anchor| anchor.view == number);
+        let mut of_view = journal.anchors.iter().rev().filter(|anchor| anchor.view == number);
         let past = |anchor: &&Anchor| anchor.received.as_ref().is_some_and(is_stable);
-        let since = of_view.clone().find(past).map(|anchor| anchor.number);
-        let before = journal.anchors.back().map_or(journal.since, |anchor| anchor.since);
-        let since = since.unwrap_or(before).max(before);
+        let since = of_view.find(past).map_or(0, |anchor| anchor.number);
+        let since = since.max(journal.needed());
         let delivered = self.streams.iter().map(Stream::delivered).collect();
         let received = Some(self.streams.iter().map(Stream::received).collect());
         let position = self.log.position;
         let line = Line::Mark { view: Box::new(view), delivered, position, since };
         let entry = journal.append(line, cx);
         journal.anchor(Anchor { number: entry, view: number, received, position, since });
-        // As much is kept on disk as in memory, and what somebody may have to fetch.
-        let first = self.log.history.first().unwrap_or(position + 1);
-        let Some(keep) = journal.anchors.iter().rposition(|anchor| anchor.position < first) else {
-            return;
-        };
-        journal.anchors.drain(..keep);
-        let since = journal.anchors[0].since;
-        if since > journal.since {
-            journal.since = since;
-            cx.trim(since);
-        }
     }
 }

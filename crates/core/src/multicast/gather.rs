@@ -227,7 +227,8 @@ impl Group {
         let Some(gathering) = &mut self.gathering else { return };
         let behind = self.standing.behind && !self.standing.is_restored();
         // T9: what is accepted or installed here is here after a restart, too.
-        let complete = gathering.lacks().is_none() && !behind && self.log.is_synced();
+        let synced = self.log.is_synced() || cx.has(Bug::AcceptsBeforeDurable);
+        let complete = gathering.lacks().is_none() && !behind && synced;
         if gathering.said || !(complete || cx.has(Bug::GatheredEarly)) {
             return;
         }

@@ -24,7 +24,7 @@ pub(super) struct Learning {
     vain: usize,
     /// and the first position that any of them keeps.
     first: Option<u64>,
-    /// The application does not read.
+    /// The application does not read, or the disk is slow.
     held: bool,
     /// Something new has come since the timer was set.
     progress: bool,
@@ -81,9 +81,9 @@ impl Learning {
         self.ask(log, cx);
     }
 
-    /// The application has read.
-    pub(super) fn on_read(&mut self, log: &Log, cx: &mut Cx<'_>) {
-        if self.held && !log.is_paused() {
+    /// The application has read, or more is on disk.
+    pub(super) fn go_on(&mut self, log: &Log, cx: &mut Cx<'_>) {
+        if self.held && !is_held(log) && !self.is_complete(log) {
             self.ask(log, cx);
         }
     }
@@ -181,12 +181,17 @@ impl Learning {
     }
 
     fn ask(&mut self, log: &Log, cx: &mut Cx<'_>) {
-        self.held = log.is_paused();
+        self.held = is_held(log);
         let Some(teacher) = self.teachers.get(self.turn).filter(|_| !self.held) else { return };
         self.since = cx.now();
         let body = Body::Learn { from: log.position + 1 };
         cx.send(*teacher, Message { view: 0, body });
     }
+}
+
+/// Whether there is no place for more: in memory, or on the way to the disk.
+fn is_held(log: &Log) -> bool {
+    log.is_paused() || log.is_behind_disk()
 }
 
 impl Log {

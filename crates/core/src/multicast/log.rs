@@ -195,6 +195,7 @@ impl Log {
 
     /// Nobody keeps what comes before position `next`.
     pub(super) fn miss(&mut self, next: u64, cx: &mut Cx<'_>) {
+        self.write_missed(self.position + 1, next - 1, cx);
         cx.emit(Event::Missed { from: self.position + 1, to: next - 1 });
         self.position = next - 1;
         self.history.clear();
@@ -216,6 +217,9 @@ impl Log {
             self.tickets.clear();
         }
         self.window.clear();
+        if let Some(journal) = &mut self.journal {
+            journal.part();
+        }
     }
 
     /// Everything up to the base is delivered here: what is left of a former incarnation is not in

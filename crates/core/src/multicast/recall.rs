@@ -8,7 +8,7 @@ use super::{
     log::Log,
     stream::{Limits, Ready, Stream},
 };
-use crate::view::View;
+use crate::{planted::Bug, view::View};
 use alloc::{boxed::Box, vec, vec::Vec};
 
 /// What is known of a view whose end is not: its messages, from somewhere on.
@@ -19,13 +19,15 @@ pub(super) struct Segment {
     begins: Vec<u64>,
     /// up to this position.
     start: u64,
+    /// The last of what comes before: others may still lack it.
+    before: Vec<Vec<Ready>>,
     messages: Vec<Vec<Ready>>,
 }
 
 impl Segment {
     fn new(view: View, begins: Vec<u64>, start: u64) -> Self {
-        let messages = vec![Vec::new(); view.len()];
-        Self { view, begins, start, messages }
+        let (before, messages) = (vec![Vec::new(); view.len()], vec![Vec::new(); view.len()]);
+        Self { view, begins, start, before, messages }
     }
 
     fn received(&self, sender: usize) -> u64 {
@@ -42,7 +44,9 @@ impl Segment {
         if sender >= self.messages.len() || sequence > self.received(sender) + 1 {
             return false;
         }
-        if sequence > self.received(sender) {
+        if sequence <= self.begins[sender] {
+            self.before[sender].push(ready);
+        } else if sequence > self.received(sender) {
             self.messages[sender].push(ready);
         }
         true
@@ -84,16 +88,22 @@ impl Segment {
         })
     }
 
-    /// What was received of each sender, and is not delivered.
+    /// What was received of each sender; what comes before is delivered.
     pub(super) fn streams(&self, clock: u64) -> Vec<Stream> {
-        let stream = |(begin, messages): (&u64, &Vec<Ready>)| {
-            let mut stream = Stream::beginning(*begin, clock);
-            for Ready { time, payload } in messages {
+        let stream = |sender: usize| {
+            let before = &self.before[sender];
+            let mut stream =
+                Stream::beginning(self.begins[sender].saturating_sub(before.len() as u64), clock);
+            for Ready { time, payload } in before {
+                stream.push(*time, payload.clone());
+                stream.deliver();
+            }
+            for Ready { time, payload } in &self.messages[sender] {
                 stream.push(*time, payload.clone());
             }
             stream
         };
-        self.begins.iter().zip(&self.messages).map(stream).collect()
+        (0..self.view.len()).map(stream).collect()
     }
 
     /// What others may still lack of a view that has ended.
@@ -130,7 +140,7 @@ pub(super) struct Recall {
 
 impl Recall {
     /// Reads the log.
-    pub(super) fn new(entries: Vec<LogEntry>, history: History) -> Self {
+    pub(super) fn new(entries: Vec<LogEntry>, history: History, cx: &Cx<'_>) -> Self {
         let mut recall = Self {
             history,
             position: 0,
@@ -142,33 +152,36 @@ impl Recall {
         };
         let first = entries.first().map_or(1, |entry| entry.number);
         for entry in entries {
-            recall.read(entry.line, first);
+            recall.read(entry.line, first, cx);
         }
         recall.complete &= recall.early.is_empty() && (first == 1 || recall.segment.is_some());
         recall
     }
 
-    fn read(&mut self, line: Line, first: u64) {
+    fn read(&mut self, line: Line, first: u64, cx: &Cx<'_>) {
         match line {
             Line::Began { view, cut, position } => self.on_began(*view, cut, position),
             Line::Mark { view, delivered, position, since } => {
                 if self.segment.is_none() && self.complete && first <= since + 1 {
                     self.go_to(position);
-                    let mut segment = Segment::new(*view, delivered, position);
+                    self.segment = Some(Segment::new(*view, delivered, position));
                     for (sender, sequence, ready) in core::mem::take(&mut self.early) {
-                        self.complete &= segment.push(sender, sequence, ready);
+                        self.on_message(sender, sequence, ready, cx);
                     }
-                    self.segment = Some(segment);
                 }
             }
             Line::Message { sender, sequence, time, payload } => {
                 self.clock = self.clock.max(time);
-                self.on_message(usize::from(sender), sequence, Ready { time, payload });
+                self.on_message(usize::from(sender), sequence, Ready { time, payload }, cx);
             }
             Line::Learned(delivery) => {
                 self.clock = self.clock.max(delivery.time);
-                self.deliver_until(delivery.position - 1);
+                self.deliver_until(delivery.position.saturating_sub(1));
                 self.push(delivery);
+            }
+            Line::Missed { from, to } => {
+                self.deliver_until(from.saturating_sub(1));
+                self.go_to(to);
             }
             Line::Unlogged => {
                 self.segment = None;
@@ -191,9 +204,14 @@ impl Recall {
         self.early.clear();
     }
 
-    fn on_message(&mut self, sender: usize, sequence: u64, ready: Ready) {
+    fn on_message(&mut self, sender: usize, sequence: u64, ready: Ready, cx: &Cx<'_>) {
         match &mut self.segment {
-            Some(segment) => self.complete &= segment.push(sender, sequence, ready),
+            Some(segment) => {
+                if !segment.push(sender, sequence, ready) && !cx.has(Bug::GapForgiven) {
+                    // What is missing may have been acknowledged, and come first in the order.
+                    (self.segment, self.complete) = (None, false);
+                }
+            }
             None => self.early.push((sender, sequence, ready)),
         }
     }
@@ -233,7 +251,7 @@ impl Log {
         let last = entries.last().map_or(0, |entry| entry.number);
         let since = entries.first().map_or(0, |entry| entry.number - 1);
         self.journal = Some(Journal::recalled(last, since));
-        let mut recall = Recall::new(entries, History::new(&self.config));
+        let mut recall = Recall::new(entries, History::new(&self.config), cx);
         let history = core::mem::replace(&mut recall.history, History::new(&self.config));
         self.clock = recall.clock;
         let first = history.first().unwrap_or(recall.position + 1);
@@ -252,7 +270,7 @@ impl Log {
     /// may have acknowledged is (T9).
     pub(super) fn remember(&mut self, view: &View, cut: &Cut, cx: &mut Cx<'_>) -> Option<Segment> {
         let mut recall = *self.recalled.take()?;
-        if !recall.complete {
+        if !recall.complete || cx.has(Bug::ForgetsLog) {
             return None;
         }
         if let Some(mut segment) = recall.segment.take() {

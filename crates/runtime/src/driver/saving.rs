@@ -15,14 +15,17 @@ use crate::{
     builder::{Plan, StartError},
     storage::{
         Storage, StorageError,
-        log::{Batch, Log},
+        log::{self, Batch, Log},
     },
 };
 use roundelay_core::{
     multicast::LogEntry,
     view::{Record, Saved},
 };
-use std::task::{self, Poll, ready};
+use std::{
+    future::poll_fn,
+    task::{self, Poll, ready},
+};
 use tokio::task::JoinHandle;
 
 /// Where the record is kept.
@@ -61,8 +64,11 @@ impl Saving {
         let record = storage.load()?;
         let (mut journal, mut log) = (None, Vec::new());
         if plan.durable {
-            let (opened, entries) =
-                Log::open(dir, record.as_ref().is_some_and(|record| !record.is_blank()))?;
+            let began = record.as_ref().filter(|record| !record.is_blank());
+            let (opened, entries) = Log::open(dir, began.is_some())?;
+            if let Some(record) = began {
+                log::check_record(record, &entries, storage.path())?;
+            }
             let state = State::Idle(opened, Batch::default());
             journal = Some(Journal { batch: Batch::default(), state });
             log = entries;
@@ -118,13 +124,30 @@ impl Saving {
     ) -> Poll<Result<u64, StorageError>> {
         let Some(journal) = &mut self.journal else { return Poll::Pending };
         let State::Writing(writing) = &mut journal.state else { return Poll::Pending };
-        let Ok((log, batch, written)) = ready!(std::pin::Pin::new(writing).poll(cx)) else {
-            // The runtime shuts down, or the writer has panicked: nothing more is durable.
-            journal.state = State::Broken;
-            return Poll::Pending;
+        let written = match ready!(std::pin::Pin::new(writing).poll(cx)) {
+            Ok((log, batch, Ok(number))) => {
+                journal.state = State::Idle(log, batch);
+                return Poll::Ready(Ok(number));
+            }
+            Ok((_, _, failed)) => failed,
+            // It has panicked, or the runtime shuts down before it could begin.
+            Err(error) => Err(StorageError::Unwritten(error.into())),
         };
-        journal.state = if written.is_ok() { State::Idle(log, batch) } else { State::Broken };
+        // Whatever has failed is not tried again: the system may have let go of what it could not write.
+        journal.state = State::Broken;
         Poll::Ready(written)
+    }
+
+    /// Waits until all that was appended is on disk: who opens the directory next finds it whole.
+    pub(super) async fn finish(&mut self) -> Result<(), StorageError> {
+        loop {
+            self.flush();
+            let writing = |journal: &Journal| matches!(journal.state, State::Writing(_));
+            if !self.journal.as_ref().is_some_and(writing) {
+                return Ok(());
+            }
+            poll_fn(|cx| self.poll_appended(cx)).await?;
+        }
     }
 
     fn save(&mut self, record: &Record) -> Result<(), StorageError> {

@@ -1,26 +1,36 @@
 //! The durable log of the order (T9): files beside the record, to which entries are only added.
 //!
-//! What is appended between two syncs is a *batch*: a header with its length, a checksum over all of
-//! it, and the entries. A batch is written when the one before is on disk. So after a crash only the
-//! last batch can be incomplete, and is dropped: nobody was told that it is there. Whatever is wrong
-//! before a sound batch is damage, and the log is not used.
+//! What is appended between two syncs is a *batch*: a header with its length, checksums of the header
+//! and of the entries, and the entries. A batch is written when the one before is on disk. So after a
+//! crash only the last batch can be torn, and is dropped: nobody was told that it is there. What a
+//! crash leaves of it ends early, or has a sector that was never written. Whatever else is wrong is
+//! damage, and the log is not used.
 //!
-//! A file that is large enough is followed by a new one, named after its first entry, and goes as a
-//! whole when none of its entries is needed any more.
+//! A file that is large enough ends with a batch of no entries, a *seal*, and is followed by a new one,
+//! named after its first entry. It goes as a whole when none of its entries is needed any more.
 
 use super::{Result, StorageError, failed, sync};
-use roundelay_core::multicast::{Line, LogEntry};
+use roundelay_core::{
+    multicast::{Line, LogEntry},
+    view::{Record, View},
+};
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    io::Write as _,
+    io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
-/// What every batch begins with: the format, and a mark to find it by.
-const MARK: [u8; 8] = *b"rndlog\x001";
-/// Mark, length of the entries, checksum of length and entries.
-const HEADER: usize = MARK.len() + 4 + 4;
+/// What every batch begins with, to find it by,
+const MARK: [u8; 7] = *b"rndlog\0";
+/// and the version of the format.
+const FORMAT: u8 = b'1';
+/// Mark, format and length of the entries,
+const LENGTH: usize = MARK.len() + 1 + 4;
+/// the checksum of these, and that of length and entries.
+const HEADER: usize = LENGTH + 4 + 4;
+/// A disk writes so many bytes, or none of them.
+const SECTOR: usize = 512;
 /// A file that has grown beyond this is followed by a new one.
 const FILE_BYTES: u64 = 8 << 20;
 /// What the names of the files begin and end with.
@@ -74,19 +84,30 @@ impl Batch {
         self.bytes.is_empty()
     }
 
-    fn seal(&mut self) {
-        let length = ((self.bytes.len() - HEADER) as u32).to_be_bytes();
-        self.bytes[..8].copy_from_slice(&MARK);
-        self.bytes[8..12].copy_from_slice(&length);
-        let checksum = checksum(&length, &self.bytes[HEADER..]);
-        self.bytes[12..HEADER].copy_from_slice(&checksum.to_be_bytes());
+    fn finish(&mut self) {
+        let header = header(&self.bytes[HEADER..]);
+        self.bytes[..HEADER].copy_from_slice(&header);
     }
 }
 
-fn checksum(length: &[u8], entries: &[u8]) -> u32 {
+/// The header of these entries.
+fn header(entries: &[u8]) -> [u8; HEADER] {
+    let length = (entries.len() as u32).to_be_bytes();
+    let mut header = [0; HEADER];
+    header[..MARK.len()].copy_from_slice(&MARK);
+    header[MARK.len()] = FORMAT;
+    header[MARK.len() + 1..LENGTH].copy_from_slice(&length);
+    let sums = [checksum(&[&header[..LENGTH]]), checksum(&[&length, entries])];
+    header[LENGTH..LENGTH + 4].copy_from_slice(&sums[0].to_be_bytes());
+    header[LENGTH + 4..].copy_from_slice(&sums[1].to_be_bytes());
+    header
+}
+
+fn checksum(parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(length);
-    hasher.update(entries);
+    for part in parts {
+        hasher.update(part);
+    }
     hasher.finalize()
 }
 
@@ -105,9 +126,13 @@ impl Log {
         let mut log = Self { dir: dir.to_owned(), files: VecDeque::new(), last: None };
         let mut entries: Vec<LogEntry> = Vec::new();
         let files = if began { files } else { Vec::new() };
-        let count = files.len();
-        for (at, first) in files.into_iter().enumerate() {
-            log.read(first, at + 1 == count, &mut entries)?;
+        let mut sealed = false;
+        for first in files {
+            sealed = log.read(first, &mut entries)?;
+        }
+        if sealed {
+            let path = path(dir, entries.last().map_or(1, |last| last.number + 1));
+            return Err(damaged(&path, "it is missing: nothing is left of the newest part"));
         }
         if began && entries.is_empty() {
             let mut batch = Batch::default();
@@ -126,7 +151,7 @@ impl Log {
     /// Writes a batch, which is on disk when this returns, and forgets what is not needed.
     /// The number of the last entry.
     pub(crate) fn write(&mut self, batch: &mut Batch) -> Result<u64> {
-        batch.seal();
+        batch.finish();
         if self.last.as_ref().is_none_or(|(_, bytes)| *bytes > FILE_BYTES) {
             self.begin_file(batch.first)?;
         }
@@ -141,11 +166,18 @@ impl Log {
     }
 
     fn begin_file(&mut self, first: u64) -> Result<()> {
-        let path = path(&self.dir, first);
-        let file = File::options().create(true).truncate(true).write(true).open(&path);
-        self.last = Some((file.map_err(failed("create", &path))?, 0));
+        let new = path(&self.dir, first);
+        let file = File::options().create(true).truncate(true).write(true).open(&new);
+        let file = file.map_err(failed("create", &new))?;
+        sync(&self.dir)?;
+        // Whoever finds the old one without the new one knows that something is missing.
+        if let (Some((mut old, _)), Some(began)) = (self.last.take(), self.files.back()) {
+            let sealed = old.write_all(&header(&[])).and_then(|()| old.sync_data());
+            sealed.map_err(failed("write", &path(&self.dir, *began)))?;
+        }
+        self.last = Some((file, 0));
         self.files.push_back(first);
-        sync(&self.dir)
+        Ok(())
     }
 
     /// A file goes when the next one begins with no later an entry than what is needed.
@@ -154,49 +186,113 @@ impl Log {
             let Some(first) = self.files.pop_front() else { return Ok(()) };
             let path = path(&self.dir, first);
             fs::remove_file(&path).map_err(failed("remove", &path))?;
+            // One after the other: what comes back with a loss of power leaves no gap.
+            sync(&self.dir)?;
         }
         Ok(())
     }
 
-    fn read(&mut self, first: u64, is_last: bool, entries: &mut Vec<LogEntry>) -> Result<()> {
+    /// Reads the file that begins with this entry. Whether another one follows.
+    fn read(&mut self, first: u64, entries: &mut Vec<LogEntry>) -> Result<bool> {
         let path = path(&self.dir, first);
-        let damaged = |reason: &str| StorageError::Damaged {
-            path: path.clone(),
-            reason: format!("{reason} in the log of the order"),
-        };
         let bytes = fs::read(&path).map_err(failed("read", &path))?;
-        let mut at = 0;
-        while let Some((batch, end)) = batch(&bytes, at) {
-            for entry in decode(batch).ok_or_else(|| damaged("an impossible entry"))? {
+        if entries.last().is_some_and(|last| last.number + 1 != first) {
+            return Err(damaged(&path, "entries before it are missing"));
+        }
+        let (mut begin, mut end, mut sealed) = (0, 0, false);
+        while let Some((batch, next)) = batch(&bytes, end) {
+            for entry in decode(batch).ok_or_else(|| damaged(&path, "an impossible entry"))? {
                 let next = entries.last().map_or(first, |last| last.number + 1);
                 if entry.number != next {
-                    return Err(damaged("a gap"));
+                    return Err(damaged(&path, "a gap"));
                 }
                 entries.push(entry);
             }
-            at = end;
+            sealed = batch.is_empty();
+            (begin, end) = (end, next);
         }
-        let is_torn = at < bytes.len();
-        if is_torn && (!is_last || (at + 1..bytes.len()).any(|at| batch(&bytes, at).is_some())) {
-            return Err(damaged("a wrong checksum"));
-        }
-        let file = File::options().append(true).open(&path).map_err(failed("write", &path))?;
-        // Nobody was told of what is torn. The rest is told of, so it must be on disk for sure.
-        file.set_len(at as u64).and_then(|()| file.sync_all()).map_err(failed("write", &path))?;
+        check_end(&bytes, end, &path)?;
+        let mut file = File::options().write(true).open(&path).map_err(failed("write", &path))?;
+        // Nobody was told of what is torn. The rest is told of, so it must be on disk for sure: also
+        // the last batch, if the system has kept it in mind though the disk had refused it.
+        let synced = file
+            .set_len(end as u64)
+            .and_then(|()| file.seek(SeekFrom::Start(begin as u64)))
+            .and_then(|_| file.write_all(&bytes[begin..end]))
+            .and_then(|()| file.sync_all());
+        synced.map_err(failed("write", &path))?;
         self.files.push_back(first);
-        self.last = Some((file, at as u64));
-        Ok(())
+        self.last = Some((file, end as u64));
+        Ok(sealed)
     }
+}
+
+/// Whether what comes after the last sound batch is what a crash leaves.
+fn check_end(bytes: &[u8], at: usize, path: &Path) -> Result<()> {
+    let rest = &bytes[at..];
+    let foreign = rest.strip_prefix(&MARK).and_then(|rest| rest.first());
+    if foreign.is_some_and(|format| *format != FORMAT) && at == 0 {
+        return Err(StorageError::LogFormat { path: path.to_owned() });
+    }
+    if is_torn(bytes, at) && !(at + 1..bytes.len()).any(|at| batch(bytes, at).is_some()) {
+        return Ok(());
+    }
+    Err(damaged(path, "a wrong checksum"))
+}
+
+/// Whether a batch that began here, if any, was not written to its end. (Of a file that grows, a sector
+/// that was not written is not there, or is zero.)
+fn is_torn(bytes: &[u8], at: usize) -> bool {
+    let rest = &bytes[at..];
+    let end = match length(rest) {
+        _ if rest.len() < HEADER => return true,
+        Some(length) if rest.len() - HEADER < length => return true,
+        Some(length) => at + HEADER + length,
+        None => bytes.len(),
+    };
+    let sectors = (at / SECTOR..end.div_ceil(SECTOR)).map(|n| n * SECTOR);
+    let mut sectors = sectors.map(|start| &bytes[start.max(at)..(start + SECTOR).min(end)]);
+    sectors.any(|sector| sector.iter().all(|byte| *byte == 0))
+}
+
+fn damaged(path: &Path, reason: &'static str) -> StorageError {
+    StorageError::DamagedLog { path: path.to_owned(), reason }
+}
+
+/// The length of the entries, if this begins with a header.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.get(..HEADER)?;
+    let sound = header.starts_with(&MARK)
+        && header[MARK.len()] == FORMAT
+        && checksum(&[&header[..LENGTH]]).to_be_bytes() == header[LENGTH..LENGTH + 4];
+    let length = header[MARK.len() + 1..LENGTH].try_into().expect("it has four bytes");
+    sound.then_some(u32::from_be_bytes(length) as usize)
 }
 
 /// The entries of the batch that begins here, and where it ends; none if it is not sound.
 fn batch(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
-    let rest = bytes[at..].strip_prefix(&MARK)?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (checksum_there, rest) = rest.split_first_chunk::<4>()?;
-    let entries = rest.get(..u32::from_be_bytes(*length) as usize)?;
-    let sound = checksum(length, entries) == u32::from_be_bytes(*checksum_there);
-    sound.then_some((entries, at + HEADER + entries.len()))
+    let rest = &bytes[at..];
+    let end = HEADER + length(rest)?;
+    let entries = rest.get(HEADER..end)?;
+    let sound = header(entries) == rest[..HEADER];
+    sound.then_some((entries, at + end))
+}
+
+/// The record goes first: a log that has got further than its record, or elsewhere, has not been
+/// written with it.
+pub(crate) fn check_record(record: &Record, entries: &[LogEntry], path: &Path) -> Result<()> {
+    let view_of = |entry: &LogEntry| match &entry.line {
+        Line::Began { view, .. } | Line::Mark { view, .. } => Some(view.clone()),
+        _ => None,
+    };
+    let Some(last) = entries.iter().rev().find_map(view_of) else { return Ok(()) };
+    let installed: &View = &record.installed.view;
+    if last.number < installed.number || *last == *installed {
+        return Ok(());
+    }
+    let reason = "the log of the order beside it has got further: this is an older copy, or the log \
+                  of another group";
+    Err(StorageError::Damaged { path: path.to_owned(), reason: reason.into() })
 }
 
 fn decode(mut bytes: &[u8]) -> Option<Vec<LogEntry>> {
@@ -231,7 +327,7 @@ fn files(dir: &Path) -> Result<Vec<u64>> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use roundelay_core::multicast::Line;
+    use roundelay_core::tokenring::Mode;
 
     /// A directory that goes with the value.
     struct Dir(PathBuf);
@@ -330,6 +426,108 @@ mod tests {
             fs::write(dir.only_file(), &bytes).unwrap();
             let error = dir.open().unwrap_err().to_string();
             assert!(error.contains("is damaged, a wrong checksum"), "byte {at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_last_batch_is_told_from_a_torn_one() {
+        let dir = written("flipped");
+        let whole = fs::read(dir.only_file()).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(dir.only_file(), &bytes).unwrap();
+            let error = dir.open().unwrap_err();
+            assert!(matches!(error, StorageError::DamagedLog { .. }), "bit {bit}: {error}");
+            assert_eq!(fs::read(dir.only_file()).unwrap(), bytes, "it is left as it is");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_which_a_sector_was_not_written_is_torn() {
+        let dir = written("sectors");
+        let sound = fs::read(dir.only_file()).unwrap().len();
+        let (mut log, _) = dir.open().unwrap();
+        write(&mut log, [5], 2000);
+        let whole = fs::read(dir.only_file()).unwrap();
+        for start in (0..whole.len()).step_by(SECTOR) {
+            let mut bytes = whole.clone();
+            let end = (start + SECTOR).min(whole.len());
+            bytes[start.max(sound)..end].fill(0);
+            fs::write(dir.only_file(), &bytes).unwrap();
+            assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4], "sector at {start}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_noticed_unless_it_is_the_oldest() {
+        for missing in 0..3 {
+            let dir = Dir::new("missing");
+            let (mut log, _) = dir.open().unwrap();
+            for number in 2..=24 {
+                write(&mut log, [number], 1 << 20);
+            }
+            let firsts = files(&dir.0).unwrap();
+            assert_eq!(firsts.len(), 3);
+            fs::remove_file(path(&dir.0, firsts[missing])).unwrap();
+            match missing {
+                0 => assert_eq!(dir.open().unwrap().1[0], firsts[1]),
+                1 => assert!(dir.open().unwrap_err().to_string().contains("entries before it")),
+                _ => assert!(dir.open().unwrap_err().to_string().contains("it is missing")),
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_between_two_files_loses_nothing() {
+        let dir = written("between");
+        let old = fs::read(dir.only_file()).unwrap();
+        // The new one is there, and the seal of the old one was torn.
+        fs::write(path(&dir.0, 5), []).unwrap();
+        fs::write(dir.only_file(), [&old[..], &header(&[])[..9]].concat()).unwrap();
+        let (mut log, _) = dir.open().unwrap();
+        write(&mut log, [5], 10);
+        assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn another_format_is_not_taken_for_damage() {
+        let dir = written("format");
+        let mut bytes = fs::read(dir.only_file()).unwrap();
+        bytes[MARK.len()] = b'2';
+        fs::write(dir.only_file(), &bytes).unwrap();
+        let error = dir.open().unwrap_err().to_string();
+        assert!(error.contains("another version"), "{error}");
+    }
+
+    #[test]
+    fn a_log_that_has_got_further_than_the_record_is_refused() {
+        use crate::wire::tests::change::record;
+        use proptest::{
+            strategy::{Strategy as _, ValueTree as _},
+            test_runner::TestRunner,
+        };
+        let tree = record().new_tree(&mut TestRunner::deterministic()).unwrap();
+        let mut record = tree.current();
+        record.installed.view.number = 7;
+        let began = |number, mode| {
+            let view = View { number, mode, ..record.installed.view.clone() };
+            let cut = Box::new(record.installed.order.clone());
+            vec![LogEntry { number: 1, line: Line::Began { view: view.into(), cut, position: 0 } }]
+        };
+        let mode = record.installed.view.mode;
+        let check =
+            |entries: Vec<LogEntry>| check_record(&record, &entries, Path::new("view.redb"));
+        assert!(check(Vec::new()).is_ok());
+        assert!(check(began(6, mode)).is_ok());
+        assert!(check(began(7, mode)).is_ok());
+        let other = match mode {
+            Mode::Rest => Mode::Circulate,
+            Mode::Circulate => Mode::Rest,
+        };
+        for log in [began(8, mode), began(7, other)] {
+            let error = check(log).unwrap_err().to_string();
+            assert!(error.contains("older copy"), "{error}");
         }
     }
 

@@ -213,6 +213,11 @@ pub(crate) fn promises() -> Line {
     changes(change::Body::Promise { ballot, accepted: None, report: report.into() })
 }
 
+/// Accepts something about the end of view 1.
+pub(crate) fn accepts() -> Line {
+    changes(change::Body::Accepted { ballot: Ballot::default() })
+}
+
 /// Proposes that these go on into view 2.
 pub(crate) fn accept(ballot: Ballot, members: &[u64]) -> Line {
     changes(change::Body::Accept { ballot, value: value_of(view_of(2, members, &[])).into() })

@@ -42,7 +42,7 @@ crate::planted! {
     newcomers_that_outvote_are_found: NewcomersOutvote breaks "one_chain" within 2000 seeds,
     what_was_accepted_and_is_forgotten_is_found:
         AcceptedNotKept breaks "one_chain" within 2000 seeds,
-    a_member_without_a_report_is_found: KeepsUnreported never_reaches "in view" within 2000 seeds,
+    a_member_without_a_report_is_found: KeepsUnreported breaks "one_chain" within 400 seeds,
     a_yes_to_a_larger_index_is_found: YesToLarger breaks "consent" within 200 seeds,
     a_yes_that_is_not_kept_is_found: YesNotKept breaks "consent" within 200 seeds,
     a_yes_given_again_is_found: ForgottenAgain breaks "consent" within 200 seeds,

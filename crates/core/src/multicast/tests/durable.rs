@@ -63,9 +63,65 @@ fn a_cut_is_gathered_when_all_of_it_is_durable() {
     assert_eq!(b.handle(Input::Appended(2)), gathered());
 }
 
+#[test]
+fn a_cut_that_is_gathered_before_the_disk_has_it_is_shown() {
+    let mut b = durable(1);
+    b.planted = Some(Bug::AcceptsBeforeDurable);
+    b.command(Command::Wedge);
+    let cut = Cut { ends: vec![0; 3], stable: vec![0; 3], ..Cut::founding(3) };
+    let gather = Command::Gather { cut: Box::new(cut), holders: Vec::new(), insists: true };
+    assert_eq!(b.command(gather), gathered());
+}
+
+/// Who has joined takes part when what comes before the view is on disk.
+#[test]
+fn what_is_learned_counts_when_it_is_durable() {
+    let begins = |bug| {
+        let mut d = Hand::before_install(Config { durable: true, ..config(3) });
+        d.planted = bug;
+        let view = later(2, &[(0, 1), (1, 1), (2, 1), (3, 2)]);
+        let cut = Cut { begins: vec![1, 0, 0, 0], position: 1, clock: 1, ..Cut::founding(4) };
+        d.command(Command::Install { view, cut: Box::new(cut) });
+        let lesson = Body::Lesson { from: 1, deliveries: vec![delivery(1, "x")], position: 1 };
+        let learned = d.hear_in(0, 0, lesson);
+        (learned.contains(&flush()), d.handle(Input::Appended(2)).contains(&flush()))
+    };
+    assert_eq!(begins(None), (false, true));
+    assert_eq!(begins(Some(Bug::CountsUnsavedLessons)), (true, false));
+}
+
+#[test]
+fn no_more_is_learned_than_the_disk_can_take() {
+    let config = Config { durable: true, unread_bytes_max: 1 << 30, ..config(3) };
+    let mut d = Hand::before_install(config);
+    d.command(Command::Learn { teachers: vec![id(0)] });
+    let mut next = 1;
+    let asks = |out: &Out| matches!(out, Effect::Send { message, .. } if message.view == 0);
+    loop {
+        let deliveries = (next..next + 256).map(|position| delivery(position, "x")).collect();
+        let lesson = Body::Lesson { from: next, deliveries, position: 1 << 20 };
+        next += 256;
+        if !d.hear_in(0, 0, lesson).iter().any(asks) {
+            break;
+        }
+        assert!(next < 2000, "the disk is {next} messages behind");
+    }
+    assert!(d.handle(Input::Appended(next - 1)).iter().any(asks));
+}
+
+fn delivery(position: u64, payload: &'static str) -> Delivery {
+    let (payload, sender) = (Bytes::from_static(payload.as_bytes()), id(0));
+    Delivery { position, time: position, sender, incarnation: 1, sequence: position, payload }
+}
+
 /// A later life of the second of three, with this log.
 fn again(lines: Vec<Line>) -> (Hand, Vec<Out>) {
+    again_with(lines, None)
+}
+
+fn again_with(lines: Vec<Line>, planted: Option<Bug>) -> (Hand, Vec<Out>) {
     let mut hand = Hand::before_install(Config { durable: true, ..config(1) });
+    hand.planted = planted;
     let log = (1..).zip(lines).map(|(number, line)| LogEntry { number, line }).collect();
     let installed = Value::first(view(3), 0);
     let record = Record::of(1, vec![Life(9)], installed);
@@ -104,9 +160,158 @@ fn a_restarted_member_reports_what_it_had_received_and_closes_with_the_others() 
 fn who_may_have_forgotten_reports_nothing() {
     assert_eq!(again(vec![Line::Unlogged]).0.machine.report(), None);
     // A message is missing.
-    let (b, _) = again(vec![began(), message(0, 2, 3, "y")]);
+    let gap = || vec![began(), message(0, 1, 1, "x"), message(0, 3, 3, "z")];
+    assert_eq!(again(gap()).0.machine.report(), None);
+    let forgiven = again_with(gap(), Some(Bug::GapForgiven)).0.machine.report();
+    assert_eq!(forgiven.map(|report| report.received), Some(vec![1, 0, 0]));
+    let (b, _) = again_with(vec![began()], Some(Bug::ForgetsLog));
     assert_eq!(b.machine.report(), None);
     // The power went before the log could say that the view began: nothing was acknowledged in it.
     let nothing = Report { received: vec![0; 3], clock: 0 };
     assert_eq!(again(Vec::new()).0.machine.report(), Some(nothing));
+}
+
+/// What was received, and never delivered here since the view went on without this member, is no
+/// part of the order that it reads: only what it was told later is.
+#[test]
+fn what_was_missed_is_not_made_up_for() {
+    let lines = vec![
+        began(),
+        message(0, 1, 1, "x"),
+        message(0, 2, 2, "y"),
+        Line::Missed { from: 2, to: 2 },
+        Line::Learned(delivery(3, "z")),
+    ];
+    let missed = Effect::Emit(Event::Missed { from: 1, to: 2 });
+    assert_eq!(again(lines).1[..2], [missed, delivered(3, 3, 0, 3, "z")]);
+}
+
+/// A mark is no reason to forget what another member may still lack.
+#[test]
+fn what_is_delivered_and_not_stable_is_there_for_who_lacks_it() {
+    let mark =
+        Line::Mark { view: Box::new(view(3)), delivered: vec![1, 0, 0], position: 1, since: 0 };
+    let (mut b, _) = again(vec![message(0, 1, 1, "x"), message(0, 2, 2, "y"), mark]);
+    assert_eq!(b.machine.report().map(|report| report.received), Some(vec![2, 0, 0]));
+    let answer = [one(2, fetched(0, 1, 1, "x")), one(2, fetched(0, 2, 2, "y"))];
+    assert_eq!(b.hear(2, fetch(0, 1, 2)), answer);
+}
+
+/// The log of a group of one, of which each entry is durable some inputs later.
+struct Disk {
+    hand: Hand,
+    entries: Vec<LogEntry>,
+    durable: u64,
+    sent: u64,
+    view: View,
+    cut: Cut,
+}
+
+impl Disk {
+    fn new(planted: Option<Bug>) -> Self {
+        let mut hand =
+            Hand::before_install(Config { durable: true, unread_bytes_max: 1 << 30, ..config(0) });
+        hand.planted = planted;
+        let (view, cut) = (view(1), Cut::founding(1));
+        let mut disk = Self { hand, entries: Vec::new(), durable: 0, sent: 0, view, cut };
+        let (view, cut) = (disk.view.clone(), Box::new(disk.cut.clone()));
+        disk.take(Command::Install { view, cut });
+        disk
+    }
+
+    fn take(&mut self, command: Command) {
+        let effects = self.hand.command(command);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Out>) {
+        for effect in effects {
+            match effect {
+                Effect::Append(entry) => self.entries.push(entry),
+                Effect::Trim(number) => self.entries.retain(|entry| entry.number > number),
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        self.sent += 1;
+        self.take(Command::Send { ticket: self.sent, payload: Bytes::from_static(b"x") });
+    }
+
+    /// Everything that has been appended is durable, but the last entries.
+    fn sync(&mut self, but: u64) {
+        let last = self.entries.last().map_or(0, |last| last.number);
+        self.durable = self.durable.max(last.saturating_sub(but));
+        let effects = self.hand.handle(Input::Appended(self.durable));
+        self.perform(effects);
+    }
+
+    fn next_view(&mut self) {
+        let end = self.sent;
+        self.cut = Cut {
+            ends: vec![end],
+            stable: vec![end],
+            begins: vec![end],
+            clock: end,
+            position: end,
+            lost: false,
+        };
+        self.view = later(self.view.number + 1, &[(0, 1)]);
+        self.take(Command::Wedge);
+        self.take(Command::Close { cut: Box::new(self.cut.clone()) });
+        let (view, cut) = (self.view.clone(), Box::new(self.cut.clone()));
+        self.take(Command::Install { view, cut });
+    }
+
+    /// What a life reports, and the history that it has, if the power goes now.
+    fn again(&self) -> (Option<u64>, Vec<u64>) {
+        let mut log = self.entries.clone();
+        log.retain(|entry| entry.number <= self.durable);
+        let mut hand = Hand::before_install(Config { durable: true, ..config(0) });
+        let installed = Value::first(self.view.clone(), 0);
+        let record = Record::of(1, vec![Life(9)], installed);
+        hand.handle(Input::Start(Some(Box::new(Saved { record, log }))));
+        hand.command(Command::Restore { view: self.view.clone(), cut: self.cut.clone() });
+        let report = hand.machine.report().map(|report| report.received[0]);
+        (report, hand.machine.history(0).map(|delivery| delivery.position).collect())
+    }
+}
+
+/// Whenever the power goes: what is left of the log is enough. And it does not grow.
+#[test]
+fn the_log_is_trimmed_and_what_is_left_of_it_is_enough() {
+    for per_view in [3, 7, 500] {
+        let mut disk = Disk::new(None);
+        for n in 1..=500 {
+            disk.send();
+            let (report, _) = disk.again();
+            assert_eq!(report, Some(n - 1), "{per_view} per view");
+            disk.sync(0);
+            assert_eq!(disk.again().0, Some(n), "{per_view} per view");
+            if n % per_view == 0 {
+                disk.next_view();
+                disk.sync(0);
+                // As much of the order as is kept in memory.
+                let (report, history) = disk.again();
+                assert_eq!(report, Some(n), "{per_view} per view");
+                assert!(history.into_iter().eq(n.max(10) - 9..=n), "{per_view} per view");
+            }
+            assert!(disk.entries.len() < 90, "{} entries: {per_view}", disk.entries.len());
+        }
+    }
+}
+
+#[test]
+fn a_log_that_is_trimmed_too_early_is_not_enough() {
+    let forgets = |bug| {
+        let mut disk = Disk::new(bug);
+        (1..=200).any(|_| {
+            disk.send();
+            disk.sync(4);
+            disk.again().0.is_none()
+        })
+    };
+    assert!(!forgets(None));
+    assert!(forgets(Some(Bug::TrimsEarly)));
 }

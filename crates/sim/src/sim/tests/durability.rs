@@ -60,6 +60,9 @@ impl Protocol for Promiser {
                 }
             }
             Input::Command(Ask::Append) => {
+                if self.appended == 0 {
+                    cx.save(record()); // A log is one of a member.
+                }
                 self.appended += 1;
                 cx.append(entry(self.appended));
                 if self.care == Care::SaysOnAppend {
