@@ -182,7 +182,9 @@ fn start_error(error: StartError, name: &str, listen: &Address) -> anyhow::Error
             };
             format!("cannot listen on {address}: {todo}")
         }
-        StartError::Storage(StorageError::Damaged { .. }) => return error.into(),
+        StartError::Storage(StorageError::Damaged { .. } | StorageError::DamagedLog { .. }) => {
+            return error.into();
+        }
         StartError::Storage(error @ StorageError::Io { .. }) => format!("--data-dir: {error}"),
         StartError::Record { path, source } => {
             format!("--record: cannot write {}: {source}", path.display())

@@ -115,5 +115,48 @@ fn what_is_durable_needs_a_directory_and_is_not_forgotten_or_damaged() {
     bytes[20] ^= 1;
     fs::write(&log, bytes).unwrap();
     let with = [&without[..], &["--durable"]].concat();
-    refused(&dir, &with, 1, "is damaged, a wrong checksum in the log of the order");
+    refused(&dir, &with, 1, "is damaged, a wrong checksum: move all files order-*.log out of");
+}
+
+/// What the error says helps: who has lost its log learns the order from the others.
+#[test]
+fn a_member_whose_damaged_log_is_moved_away_comes_back_and_nothing_is_lost() {
+    let dir = Dir::new();
+    let names = ["p1", "p2", "p3"];
+    let peers: Vec<(&str, u16)> = names.into_iter().zip(free_ports::<3>()).collect();
+    dir.peers(&peers);
+    let mut all = names.map(|name| start(&dir, name, &["--no-generate"]));
+    all[0].wait_for("ready");
+    for text in ["one", "two", "three"] {
+        all[1].say(text);
+        for process in &mut all {
+            process.wait("its delivery", |line| line["text"] == text);
+        }
+    }
+    let before = order(&all[0]);
+    for process in &mut all {
+        process.signal("KILL");
+        process.wait_end(SOON);
+    }
+    let data = dir.path().join("of/p3");
+    let log = data.join(format!("order-{:020}.log", 1));
+    let mut bytes = fs::read(&log).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let args = ["multicast", "p3", "--no-generate", "--durable", "--data-dir", "of/p3"];
+    refused(&dir, &args, 1, "move all files order-*.log out of the data directory");
+    fs::rename(&log, dir.path().join("aside.log")).unwrap();
+
+    let mut all = names.map(|name| start(&dir, name, &["--no-generate"]));
+    for process in &mut all {
+        process.wait("the last of before", |line| line["text"] == "three");
+    }
+    all[2].say("four");
+    for process in &mut all {
+        process.wait("the next", |line| line["text"] == "four");
+        let order = order(process);
+        assert!(before.iter().all(|(position, message)| order.get(position) == Some(message)));
+        assert!(process.all("lost").is_empty());
+    }
 }

@@ -218,7 +218,7 @@ fn a_node_goes_on_when_its_recording_cannot() {
     let args = ["gossip", "--name", "a", "--neighbors", "", "--record", "pipe"];
     let mut node = Process::start(&dir, &[&args[..], &["--output", "json"]].concat());
     node.wait_for("ready");
-    assert_eq!(reader.join().unwrap(), *b"roundelay recording 1\n");
+    assert_eq!(reader.join().unwrap(), *b"roundelay recording 2\n");
     let deadline = Instant::now() + SOON;
     while node.all("error").is_empty() {
         assert!(Instant::now() < deadline);
@@ -241,12 +241,12 @@ fn a_node_goes_on_when_its_recording_cannot() {
 fn what_cannot_be_read_is_refused() {
     let dir = Dir::new();
     dir.write("garbage.rec", "MZ\0\0 garbage");
-    dir.write("next.rec", "roundelay recording 2\nwho knows");
-    dir.write("short.rec", "roundelay recording 1\n");
+    dir.write("next.rec", "roundelay recording 3\nwho knows");
+    dir.write("short.rec", "roundelay recording 2\n");
     for (file, why) in [
         ("missing.rec", "No such file"),
         ("garbage.rec", "this is not a recording"),
-        ("next.rec", "a recording of format 2"),
+        ("next.rec", "a recording of format 3"),
         ("short.rec", "ends before"),
     ] {
         let (ended, _) = replay(&dir, &[file]);

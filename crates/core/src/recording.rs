@@ -5,7 +5,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 22 | `roundelay recording 1` and a line feed |
+//! | 22 | `roundelay recording 2` and a line feed |
 //! | 4 | length of the header |
 //! | … | the header, encoded by `postcard` |
 //! | 8 | hash of the header's bytes |
@@ -36,7 +36,7 @@ use core::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The first line of every recording; the number is the version of the format.
-const FIRST_LINE: &[u8] = b"roundelay recording 1\n";
+const FIRST_LINE: &[u8] = b"roundelay recording 2\n";
 /// What the first lines of all versions have in common.
 const FAMILY: &[u8] = b"roundelay recording ";
 /// The longest first line that is looked at for the version.

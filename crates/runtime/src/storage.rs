@@ -119,7 +119,7 @@ pub enum StorageError {
     #[error("cannot write the log of the order: {0}")]
     Unwritten(io::Error),
     /// The system refuses, or the disk fails.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), todo(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -128,6 +128,16 @@ pub enum StorageError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// What people can do about it, if that is known.
+fn todo(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there, and start again"
+        }
+        _ => "",
+    }
 }
 
 type Result<T> = std::result::Result<T, StorageError>;

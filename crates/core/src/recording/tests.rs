@@ -280,8 +280,8 @@ fn what_it_is_not_is_said() {
     assert_eq!(header(b""), Ok(None));
     assert_eq!(header(b"roundelay rec"), Ok(None));
     assert_eq!(header(b"\x7fELF"), Err(Error::NotARecording));
-    let next = b"roundelay recording 2\nand so on";
-    assert_eq!(header(next), Err(Error::Version("2".into())));
+    let next = b"roundelay recording 3\nand so on";
+    assert_eq!(header(next), Err(Error::Version("3".into())));
     let silly = [b"roundelay recording \x1b".as_slice(), &[b'9'; 1000]].concat();
     let Err(Error::Version(version)) = header(&silly) else { panic!("{:?}", header(&silly)) };
     assert!(version.len() < 2 * FIRST_LINE_MAX && version.starts_with("\\u{1b}9"), "{version}");

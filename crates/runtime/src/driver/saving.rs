@@ -228,4 +228,51 @@ mod tests {
         let refused = node.try_lock(crate::LockName::default_lock()).await.unwrap_err();
         assert_eq!(refused, crate::LockError::Stopped);
     }
+
+    /// A durable group of one, in this directory.
+    async fn durable(dir: &std::path::Path) -> Prepared {
+        let builder = Node::builder("p1").listen("127.0.0.1:0").group(Group::of(["p1"]));
+        let builder = builder.data_dir(dir).durable(true);
+        prepare(builder.check().unwrap()).await.unwrap()
+    }
+
+    fn dir(test: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("roundelay-saving-{test}-{}", std::process::id()))
+    }
+
+    /// The log cannot be written: nothing that would have to be in it is said, and the node ends.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_node_that_cannot_write_its_log_ends_before_a_send_is_answered() {
+        let dir = dir("full");
+        let Prepared { node, driver, ending, stops } = durable(&dir).await;
+        let first = dir.join(format!("order-{:020}.log", 1));
+        std::os::unix::fs::symlink("/dev/full", first).unwrap();
+        let running = tokio::spawn(Box::pin(driver.run(ending)));
+        let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
+        assert!(sent.is_err(), "{sent:?}");
+        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        drop(stops);
+        let failure = node.failure().unwrap().to_string();
+        assert!(failure.contains("order-") && failure.contains("make room"), "{failure}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// Who stops has written everything, and the directory is free for the next life.
+    #[tokio::test]
+    async fn the_last_batch_is_awaited() {
+        let dir = dir("last");
+        let Prepared { mut driver, .. } = durable(&dir).await;
+        for number in 1..=3 {
+            let line = roundelay_core::multicast::Line::Unlogged;
+            driver.saving.append(&roundelay_core::multicast::LogEntry { number, line });
+            // The first is on its way when the others come.
+            driver.saving.flush();
+        }
+        driver.saving.finish().await.unwrap();
+        let (_, entries) = crate::storage::log::Log::open(&dir, true).unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [1, 2, 3]);
+        drop(driver);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -230,8 +230,7 @@ impl Log {
 /// Whether what comes after the last sound batch is what a crash leaves.
 fn check_end(bytes: &[u8], at: usize, path: &Path) -> Result<()> {
     let rest = &bytes[at..];
-    let foreign = rest.strip_prefix(&MARK).and_then(|rest| rest.first());
-    if foreign.is_some_and(|format| *format != FORMAT) && at == 0 {
+    if length(rest).is_some_and(|(format, _)| format != FORMAT) {
         return Err(StorageError::LogFormat { path: path.to_owned() });
     }
     if is_torn(bytes, at) && !(at + 1..bytes.len()).any(|at| batch(bytes, at).is_some()) {
@@ -246,8 +245,8 @@ fn is_torn(bytes: &[u8], at: usize) -> bool {
     let rest = &bytes[at..];
     let end = match length(rest) {
         _ if rest.len() < HEADER => return true,
-        Some(length) if rest.len() - HEADER < length => return true,
-        Some(length) => at + HEADER + length,
+        Some((_, length)) if rest.len() - HEADER < length => return true,
+        Some((_, length)) => at + HEADER + length,
         None => bytes.len(),
     };
     let sectors = (at / SECTOR..end.div_ceil(SECTOR)).map(|n| n * SECTOR);
@@ -259,20 +258,20 @@ fn damaged(path: &Path, reason: &'static str) -> StorageError {
     StorageError::DamagedLog { path: path.to_owned(), reason }
 }
 
-/// The length of the entries, if this begins with a header.
-fn length(bytes: &[u8]) -> Option<usize> {
+/// The format, and the length of the entries, if this begins with a header. (All formats have that
+/// in common.)
+fn length(bytes: &[u8]) -> Option<(u8, usize)> {
     let header = bytes.get(..HEADER)?;
     let sound = header.starts_with(&MARK)
-        && header[MARK.len()] == FORMAT
         && checksum(&[&header[..LENGTH]]).to_be_bytes() == header[LENGTH..LENGTH + 4];
     let length = header[MARK.len() + 1..LENGTH].try_into().expect("it has four bytes");
-    sound.then_some(u32::from_be_bytes(length) as usize)
+    sound.then_some((header[MARK.len()], u32::from_be_bytes(length) as usize))
 }
 
 /// The entries of the batch that begins here, and where it ends; none if it is not sound.
 fn batch(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let rest = &bytes[at..];
-    let end = HEADER + length(rest)?;
+    let end = HEADER + length(rest)?.1;
     let entries = rest.get(HEADER..end)?;
     let sound = header(entries) == rest[..HEADER];
     sound.then_some((entries, at + end))
@@ -495,6 +494,8 @@ mod tests {
         let dir = written("format");
         let mut bytes = fs::read(dir.only_file()).unwrap();
         bytes[MARK.len()] = b'2';
+        let sum = checksum(&[&bytes[..LENGTH]]).to_be_bytes();
+        bytes[LENGTH..LENGTH + 4].copy_from_slice(&sum);
         fs::write(dir.only_file(), &bytes).unwrap();
         let error = dir.open().unwrap_err().to_string();
         assert!(error.contains("another version"), "{error}");
@@ -529,6 +530,19 @@ mod tests {
             let error = check(log).unwrap_err().to_string();
             assert!(error.contains("older copy"), "{error}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_and_what_was_written_before_stays() {
+        let dir = written("full");
+        let (mut log, _) = dir.open().unwrap();
+        log.last = Some((File::options().write(true).open("/dev/full").unwrap(), 0));
+        let mut batch = Batch::default();
+        batch.push(&entry(5, 10));
+        let error = log.write(&mut batch).unwrap_err().to_string();
+        assert!(error.contains("cannot write ") && error.contains("make room"), "{error}");
+        assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4]);
     }
 
     #[test]

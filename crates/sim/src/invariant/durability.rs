@@ -94,6 +94,8 @@ impl Log {
                 self.waiting.clear();
                 self.kept.clone_from(&cut.begins);
             }
+            // Who was started again, and fetches, says nothing in the view of its earlier life.
+            multicast::Line::Message { .. } if self.view == 0 => {}
             multicast::Line::Message { sender, sequence, .. } => {
                 self.waiting.push_back((entry.number, usize::from(*sender), *sequence));
             }

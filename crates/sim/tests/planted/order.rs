@@ -34,7 +34,10 @@ crate::planted! {
         ResendsCut breaks "integrity" within 400 seeds,
     what_is_sent_again_too_soon_is_found: ResendsUnlearned breaks "integrity" within 2000 seeds,
     an_acknowledgement_before_the_disk_is_found:
-        AcksBeforeDurable breaks "view_synchrony" within 2000 seeds,
+        AcksBeforeDurable breaks "durability" within 400 seeds,
+    a_cut_that_is_accepted_before_the_disk_has_it_is_found:
+        AcceptsBeforeDurable breaks "durability" within 400 seeds,
+    a_log_that_is_not_reported_is_found: ForgetsLog breaks "durability" within 400 seeds,
     positions_given_again_after_a_loss_are_found:
         CeilingIgnored breaks "view_synchrony" within 400 seeds,
     a_yes_that_is_not_saved_is_found: YesNotSaved never_reaches "in no" within 1000 seeds,
