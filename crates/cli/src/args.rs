@@ -236,12 +236,14 @@ Examples:
   roundelay multicast p2 --generate 10 --output json
   roundelay multicast p2 --generate 10 --record p2.rec
   roundelay multicast p2 --generate 10 --data-dir p2.data
+  roundelay multicast p2 --generate 10 --data-dir p2.data --durable
 
 peers.json is [{\"name\": \"p1\", \"host\": \"127.0.0.1\", \"port\": 7001}, …] or
 {\"p1\": \"127.0.0.1:7001\", …}. It begins by itself once all peers have been reached. The
 others go on without a peer that dies; started again, it comes back and gets what it has missed.
 With --data-dir even all of them may be killed at once: started again, they go on, and positions do,
-too. If messages may be lost with more than half of the memories, everybody says so.")]
+too. If messages may be lost with more than half of the memories, everybody says so. With --durable
+at all of them no message that has its position is lost, unless half of the disks are.")]
 pub(crate) struct Multicast {
     /// Which of the peers this is (asked for if not given)
     #[arg(value_name = "NAME")]
@@ -268,8 +270,9 @@ pub(crate) struct Multicast {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// Keep the messages in the data directory, too: each is on disk before it is acknowledged, and
-    /// what has got its place is there again even if all peers are killed at once
+    /// Keep the messages in the data directory, too: each is on disk before it is sent and before it
+    /// is acknowledged, and what has got its position is there again even if all peers are killed at
+    /// once; costs each batch of messages a write to disk at the sender, and then at the receivers
     #[arg(long, requires = "data_dir")]
     pub(crate) durable: bool,
 

@@ -316,7 +316,8 @@ impl Builder {
     /// acknowledged, and own messages before they are sent. What has got its place is then there
     /// again after any restart, also of all members at once, as far back as the history goes
     /// ([`Limits::history_messages_max`]): the new life delivers it again, at the same positions.
-    /// It costs each batch of messages an `fdatasync`, which the order waits for, but not the node.
+    /// It costs each batch of messages an `fdatasync` at its sender and then one at its receivers,
+    /// which the order waits for, but not the node.
     ///
     /// All members should do so: a group forgets what only those have acknowledged who do not.
     pub fn durable(mut self, durable: bool) -> Self {
