@@ -10,7 +10,8 @@ use crate::{
 use core::hash::{Hash, Hasher};
 use roundelay_core::{
     id::{Name, NodeId},
-    node::{self, Message, Node},
+    multicast::{Line, LogEntry},
+    node::{self, Node},
     protocol::{Effect, EffectOf, Input, InputOf},
     recording::Entry,
     time::Time,
@@ -36,19 +37,31 @@ pub struct History<P: Subject, R> {
     invariants: Invariants,
     /// What was sent and not received yet: hashes of sender, receiver and message, counted.
     sent: HashMap<u64, u32>,
+    /// What the nodes are known to have written.
+    disks: BTreeMap<NodeId, Disk>,
     inputs: u64,
     unmatched: u64,
     gap: Option<Gap>,
 }
 
-/// The first message that nobody is known to have sent.
+/// What a node has written.
+#[derive(Debug, Default)]
+struct Disk {
+    /// Hashes of its records. (The last save may have failed.)
+    records: BTreeSet<u64>,
+    /// The last entry of its log.
+    appended: u64,
+}
+
+/// The first message that nobody is known to have sent, or start of a life with what nobody is known
+/// to have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// When it was received, in the time of the history.
     pub time: Time,
     /// By whom.
     pub to: NodeId,
-    /// From whom.
+    /// From whom; from itself, if it is what an earlier life has left.
     pub from: NodeId,
     /// How many inputs of the history came before.
     pub inputs: u64,
@@ -139,6 +152,7 @@ impl<P: Subject, R: Read> History<P, R> {
             lives: readers.into_iter().zip(whos).map(life).collect(),
             invariants,
             sent: HashMap::new(),
+            disks: BTreeMap::new(),
             inputs: 0,
             unmatched: 0,
             gap: None,
@@ -155,6 +169,7 @@ impl<P: Subject, R: Read> History<P, R> {
         let Some(at) = self.choose() else { return Ok(false) };
         let Next { entry, time, waits } = self.lives[at].next.take().expect("it was chosen");
         self.match_send(at, time, waits);
+        self.match_disk(at, time, &entry.input);
         let diverged = self.lives[at].replay.step(&entry);
         let Life { replay, who, .. } = &self.lives[at];
         let (node, effects) = (who.node, replay.effects());
@@ -220,6 +235,25 @@ impl<P: Subject, R: Read> History<P, R> {
             Waits::Stranger { from } => from,
         };
         self.unmatched += 1;
+        self.note_gap(at, time, from);
+    }
+
+    /// Notes it if a life finds on its disk what no earlier one is known to have written.
+    fn match_disk(&mut self, at: usize, time: Time, input: &InputOf<Node>) {
+        let node = self.lives[at].who.node;
+        let Input::Start(Some(saved)) = input else { return };
+        let last = saved.log.last().map_or(0, |entry| entry.number);
+        // An entry that says that there was no log before is written by no node.
+        let is_new = matches!(saved.log[..], [LogEntry { line: Line::Unlogged, .. }]);
+        let wrote = |disk: &Disk| {
+            disk.records.contains(&hash(&saved.record)) && (last <= disk.appended || is_new)
+        };
+        if !self.disks.get(&node).is_some_and(wrote) {
+            self.note_gap(at, time, node);
+        }
+    }
+
+    fn note_gap(&mut self, at: usize, time: Time, from: NodeId) {
         let to = self.lives[at].who.node;
         self.gap.get_or_insert(Gap { time, to, from, inputs: self.inputs });
         self.invariants.expect_gaps();
@@ -228,9 +262,17 @@ impl<P: Subject, R: Read> History<P, R> {
     fn note_sends(&mut self, at: usize) {
         let Life { replay, who, .. } = &self.lives[at];
         for effect in replay.effects() {
+            let disk = self.disks.entry(who.node).or_default();
+            match effect {
+                Effect::Append(entry) => disk.appended = entry.number,
+                Effect::Save(record) => {
+                    disk.records.insert(hash(&**record));
+                }
+                _ => {}
+            }
             let Effect::Send { to, message } = effect else { continue };
             for peer in to.peers().iter().filter(|peer| self.recorded.contains(peer)) {
-                *self.sent.entry(hash(who.node, *peer, message)).or_default() += 1;
+                *self.sent.entry(hash(&(who.node, *peer, message))).or_default() += 1;
             }
         }
     }
@@ -295,7 +337,7 @@ impl<P: Subject, R: Read> Life<P, R> {
         let Some(entry) = self.reader.next_entry()? else { return Ok(()) };
         let waits = match &entry.input {
             Input::Message { from, message } if recorded.contains(from) => {
-                Waits::Send { from: *from, hash: hash(*from, self.who.node, message) }
+                Waits::Send { from: *from, hash: hash(&(*from, self.who.node, message)) }
             }
             Input::Message { from, .. } => Waits::Stranger { from: *from },
             _ => Waits::Nothing,
@@ -310,9 +352,9 @@ fn who(config: &node::Config) -> Who {
     Who { node: config.name.id(), life: config.life }
 }
 
-fn hash(from: NodeId, to: NodeId, message: &Message) -> u64 {
+fn hash(what: &impl Hash) -> u64 {
     let mut hasher = TraceHasher::default();
-    (from, to, message).hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
 
