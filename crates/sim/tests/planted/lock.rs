@@ -83,6 +83,7 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::LivesForgotten,
     Bug::FounderForgotten,
     Bug::ProposesUngathered,
+    Bug::SeeksMembersOnly,
 ];
 
 /// Nothing finds these yet, or not for sure.
