@@ -168,14 +168,24 @@ impl ViewChange {
         cx: &mut Cx<'_>,
     ) {
         let Some(seat) = self.seat_mut() else { return };
-        seat.hears[from] = Some(hears);
+        let is_first = seat.hears[from].replace(hears).is_none();
         seat.absent &= !(1 << from);
         seat.hears_joiners[from] = joiners;
         if let Some(ballot) = wedged {
             seat.wedged_elsewhere = true;
             seat.largest = seat.largest.max(ballot);
         }
+        if is_first && !cx.has(Bug::FirstBeatUnanswered) {
+            self.answer(from, cx);
+        }
         self.consider(cx);
+    }
+
+    /// A member has installed the view just now: it cannot have heard the beats in it before, and
+    /// takes for absent whoever says nothing.
+    fn answer(&self, from: usize, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat() else { return };
+        cx.send(seat.id(from), self.message(self.beat_body()));
     }
 
     // ---- What follows ----

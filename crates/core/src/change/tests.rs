@@ -491,3 +491,16 @@ fn who_has_no_quorum_tells_everybody_it_hears_which_view_it_is_in() {
     let members: BTreeSet<NodeId> = told(Some(Bug::SeeksMembersOnly));
     assert_eq!(members, [1, 2, 3, 4].map(id).into());
 }
+
+/// It takes for absent whoever it does not hear in the view in time, and beats may be rare.
+#[test]
+fn the_first_beat_of_a_member_is_answered() {
+    let beat = Body::Beat { hears: 0b11111, joiners: Vec::new(), wedged: None };
+    let answers = |bug, beats: usize| {
+        let inputs = vec![says(1, beat.clone()); beats];
+        sent(bug, inputs).into_iter().filter(|(to, _)| *to == [id(1)]).count()
+    };
+    assert_eq!(answers(None, 1), 1);
+    assert_eq!(answers(None, 2), 0, "two members that answer each other do not go on for ever");
+    assert_eq!(answers(Some(Bug::FirstBeatUnanswered), 1), 0);
+}

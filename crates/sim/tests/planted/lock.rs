@@ -84,6 +84,7 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::FounderForgotten,
     Bug::ProposesUngathered,
     Bug::SeeksMembersOnly,
+    Bug::FirstBeatUnanswered,
 ];
 
 /// Nothing finds these yet, or not for sure.
