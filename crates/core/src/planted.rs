@@ -247,6 +247,10 @@ bugs! {
     LivesForgotten,
     /// Views, V6: who is started again with its record speaks as if it remembered.
     RestartedSpeaks,
+    /// Views, V10: who is without a quorum asks nobody but the members of its view what became of it.
+    SeeksMembersOnly,
+    /// Views, V10: who has installed the view late hears of a member that is there with its next beat only.
+    FirstBeatUnanswered,
     /// Views, V10: nobody goes on with a change whose coordinator is gone.
     NobodyDrives,
     /// Views, T7: a value is accepted without the messages of its cut.

@@ -119,7 +119,8 @@ pub struct Limits {
     /// How often heartbeats are sent: more often in a group whose lease is so short that fewer
     /// than four would go into it.
     pub heartbeat: Duration,
-    /// The shortest silence that makes a peer suspect: shorter by as much as the heartbeat is.
+    /// The shortest silence that makes a peer suspect: shorter by as much as the heartbeat is, and at
+    /// least twice as long.
     pub suspect_min: Duration,
     /// How long the link to a member may be down before the others consider to go on without it.
     pub grace: Duration,
@@ -205,6 +206,17 @@ pub enum StartError {
         value: usize,
         /// What is possible.
         max: usize,
+    },
+    /// Everybody would be suspected all the time, or nobody would ever be heard.
+    #[error(
+        "a silence of {suspect_min:?} says nothing of a peer that speaks every {heartbeat:?}: \
+         suspect_min must be at least twice the heartbeat, and that more than 0"
+    )]
+    Suspicion {
+        /// The shortest silence that makes a peer suspect.
+        suspect_min: Duration,
+        /// How often heartbeats are sent.
+        heartbeat: Duration,
     },
     /// The address to listen on cannot be resolved.
     #[error("cannot resolve {listen:?}: {source}")]
@@ -515,8 +527,13 @@ impl Builder {
 }
 
 impl Limits {
-    /// What travels in one piece has to fit into a message.
+    /// What travels in one piece has to fit into a message, and who is only a little late is not
+    /// suspected.
     fn check(&self) -> Result<(), StartError> {
+        let Self { heartbeat, suspect_min, .. } = *self;
+        if heartbeat.is_zero() || suspect_min < heartbeat.saturating_mul(2) {
+            return Err(StartError::Suspicion { suspect_min, heartbeat });
+        }
         let max = MESSAGE_BYTES_MAX / 2;
         for (name, value) in
             [("rumor_bytes_max", self.rumor_bytes_max), ("fragment_bytes", self.fragment_bytes)]

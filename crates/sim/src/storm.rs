@@ -200,7 +200,8 @@ struct Storm<'a, P: Subject> {
     crashed_early: usize,
     /// Steps since a node was measured.
     unmeasured: u64,
-    /// What each node had delivered, and its application not read, when its last view began.
+    /// Per node: what its application had not read when its last view began, and the fewest members of
+    /// any view it has seen so far.
     views: BTreeMap<NodeId, (usize, usize)>,
     /// With so many steps it is busy with itself.
     steps_max: u64,

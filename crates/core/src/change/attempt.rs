@@ -225,7 +225,7 @@ impl ViewChange {
         let is_new = |id| seat.view().position(id).is_none();
         let new = value.view.members.iter().map(|member| member.id).filter(|id| is_new(*id));
         let all: Vec<_> = seat.peers.iter().copied().chain(new).collect();
-        let message = self.message(Body::Decided { value: value.clone().into() });
+        let message = self.decided(value.clone().into());
         cx.send_many(&all.into(), message);
         self.install(value, cx);
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Body, Event, Timer,
-    machine::{Cx, Gathering, Leaving, Seat, Standing, ViewChange},
+    machine::{Cx, Gathering, Seat, Standing, ViewChange},
 };
 use crate::{
     id::{Life, NodeId},
@@ -145,6 +145,18 @@ impl ViewChange {
             seat.hears[seat.me] = Some(hears);
             cx.send_many(&seat.peers, message);
         }
+        self.seek(cx);
+    }
+
+    /// A member without a quorum may have missed that the group went on without it, and those who
+    /// could say so may have left since: it tells everybody it hears which view it is in (V10).
+    fn seek(&self, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat().filter(|seat| !seat.quorum) else { return };
+        let others = self.hearing.trusted().filter(|peer| !seat.peers.contains(peer));
+        let others: Vec<NodeId> = others.collect();
+        if !others.is_empty() && !cx.has(Bug::SeeksMembersOnly) {
+            cx.send_many(&others.into(), self.message(self.beat_body()));
+        }
     }
 
     pub(super) fn on_beat(
@@ -156,14 +168,24 @@ impl ViewChange {
         cx: &mut Cx<'_>,
     ) {
         let Some(seat) = self.seat_mut() else { return };
-        seat.hears[from] = Some(hears);
+        let is_first = seat.hears[from].replace(hears).is_none();
         seat.absent &= !(1 << from);
         seat.hears_joiners[from] = joiners;
         if let Some(ballot) = wedged {
             seat.wedged_elsewhere = true;
             seat.largest = seat.largest.max(ballot);
         }
+        if is_first && !cx.has(Bug::FirstBeatUnanswered) {
+            self.answer(from, cx);
+        }
         self.consider(cx);
+    }
+
+    /// A member has installed the view just now: it cannot have heard the beats in it before, and
+    /// takes for absent whoever says nothing.
+    fn answer(&self, from: usize, cx: &mut Cx<'_>) {
+        let Some(seat) = self.seat() else { return };
+        cx.send(seat.id(from), self.message(self.beat_body()));
     }
 
     // ---- What follows ----
@@ -268,7 +290,7 @@ impl ViewChange {
     }
 
     pub(super) fn on_patience(&mut self, cx: &mut Cx<'_>) {
-        if self.leaving != Leaving::No && self.seat().is_none_or(|seat| seat.view().len() == 1) {
+        if self.leaves() && self.seat().is_none_or(|seat| seat.view().len() == 1) {
             return self.part(cx);
         }
         let Some(seat) = self.seat_mut() else { return };

@@ -1,7 +1,7 @@
 //! Coming in and going out: what a joiner asks, what members do with it, and how one leaves.
 
 use super::{
-    Body, Event, JoinRefusal, Message, Timer,
+    Body, Event, JoinRefusal, Timer,
     machine::{Cx, Leaving, Standing, ViewChange},
 };
 use crate::{
@@ -77,7 +77,7 @@ impl ViewChange {
     /// Asks one member, or all that are heard.
     pub(super) fn ask_to_join(&self, whom: Option<NodeId>, cx: &mut Cx<'_>) {
         let Standing::Outside(Outside { ready: true, .. }) = self.standing else { return };
-        if self.leaving != Leaving::No {
+        if self.leaves() {
             return;
         }
         let hears: Vec<NodeId> = self.hearing.trusted().collect();
@@ -108,9 +108,8 @@ impl ViewChange {
         let Some(seat) = self.seat_mut() else { return };
         if seat.view().position_of(id, candidate.life).is_some() {
             // It has missed that it was taken in.
-            let body = Body::Decided { value: seat.installed.clone().into() };
-            let message = Message { view: seat.view().number - 1, ..self.message(body) };
-            return cx.send(id, message);
+            let value = seat.installed.clone().into();
+            return cx.send(id, self.decided(value));
         }
         let place = seat.view().position(id);
         let others = seat.joiners.keys().filter(|joiner| **joiner != id).count();
@@ -168,7 +167,7 @@ impl ViewChange {
         match &mut self.standing {
             Standing::Outside(outside) if view >= outside.since => {
                 outside.succeeded = true;
-                if self.leaving != Leaving::No {
+                if self.leaves() {
                     self.part(cx);
                 }
             }
@@ -186,7 +185,7 @@ impl ViewChange {
 
     /// Asks to be left out of the next view. The last member does not leave: it stops.
     pub(super) fn go_on_leaving(&mut self, cx: &mut Cx<'_>) {
-        let leaving = self.leaving != Leaving::No;
+        let leaving = self.leaves();
         let message = self.message(Body::Leave);
         let Some(seat) = self.seat_mut().filter(|_| leaving) else { return };
         if seat.view().len() == 1 {
@@ -217,11 +216,7 @@ impl ViewChange {
         if self.leaving != Leaving::Asked || outside.succeeded {
             return false;
         }
-        let message = Message {
-            view: outside.since - 1,
-            ..self.message(Body::Decided { value: value.clone() })
-        };
-        cx.send_many(&value.view.peers(self.me), message);
+        cx.send_many(&value.view.peers(self.me), self.decided(value.clone()));
         true
     }
 
@@ -238,7 +233,7 @@ impl ViewChange {
         let joining = matches!(&self.standing, Standing::Outside(outside) if outside.ready);
         self.ask_to_join(None, cx);
         let telling = self.repeat_decision(cx);
-        let wants = self.leaving != Leaving::No;
+        let wants = self.leaves();
         let leaving = wants && self.seat().is_some_and(|seat| seat.view().len() > 1);
         if let Some(seat) = self.seat().filter(|_| leaving) {
             cx.send_many(&seat.peers, self.message(Body::Leave));

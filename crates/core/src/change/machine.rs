@@ -283,6 +283,17 @@ impl ViewChange {
         Message { cluster: self.cluster, view, body }
     }
 
+    /// What was decided to end the view before its own.
+    pub(super) fn decided(&self, value: Box<Value>) -> Message {
+        let view = value.view.number - 1;
+        Message { cluster: self.cluster, view, body: Body::Decided { value } }
+    }
+
+    /// Whether this node wants to leave, or has left.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
     // ---- The acceptor ----
 
     fn on_prepare(&mut self, from: usize, ballot: Ballot, cx: &mut Cx<'_>) {
@@ -292,7 +303,7 @@ impl ViewChange {
         }
         if let Some(value) = seat.decided().cloned() {
             let to = seat.id(from);
-            return cx.send(to, self.message(Body::Decided { value: value.into() }));
+            return cx.send(to, self.decided(value.into()));
         }
         seat.largest = seat.largest.max(ballot);
         if seat.promised.is_some_and(|promised| promised > ballot) {
@@ -417,7 +428,7 @@ impl ViewChange {
         }
         if let Some(value) = seat.decided().cloned() {
             let to = seat.id(from);
-            return cx.send(to, self.message(Body::Decided { value: value.into() }));
+            return cx.send(to, self.decided(value.into()));
         }
         if seat.promised != Some(ballot) {
             // Wedged by the proposal; what it asks for comes when it is repeated.
@@ -671,7 +682,7 @@ impl ViewChange {
         }
         self.repeating = false;
         cx.emit(Event::Out { left: false });
-        if self.leaving != Leaving::No {
+        if self.leaves() {
             self.on_leave(cx);
         }
     }
@@ -696,10 +707,7 @@ impl ViewChange {
             && outside.told.insert(from)
             && let Some(value) = outside.decided.clone()
         {
-            let since = outside.since;
-            let body = Body::Decided { value };
-            let message = Message { view: since - 1, ..self.message(body) };
-            cx.send(from, message);
+            cx.send(from, self.decided(value));
         }
         if matches!(message.body, Body::Beat { .. }) {
             self.on_successor(message.view, cx);
@@ -756,9 +764,7 @@ impl ViewChange {
         let is_member = seat.view().position(from).is_some();
         if view < seat.view().number {
             let value = seat.installed.clone();
-            let body = Body::Decided { value: value.into() };
-            let message = Message { view: seat.view().number - 1, ..self.message(body) };
-            cx.send(from, message);
+            cx.send(from, self.decided(value.into()));
         } else if is_member {
             if view > seat.view().number {
                 cx.send(from, self.message(Body::Ask));

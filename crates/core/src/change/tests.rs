@@ -380,6 +380,11 @@ fn whatever_happens_there_is_one_chain_and_in_the_end_one_view() {
 
 /// p1 of five, after these inputs; what the last one made it send.
 fn steps(bug: Option<Bug>, inputs: Vec<InputOf<Idle>>) -> Vec<Body> {
+    sent(bug, inputs).into_iter().map(|(_, body)| body).collect()
+}
+
+/// The same, and to whom.
+fn sent(bug: Option<Bug>, inputs: Vec<InputOf<Idle>>) -> Vec<(Vec<NodeId>, Body)> {
     let mut machine = machine(0, 0);
     let mut rng = Rng::seed_from_u64(0);
     let mut sent = Vec::new();
@@ -389,7 +394,7 @@ fn steps(bug: Option<Bug>, inputs: Vec<InputOf<Idle>>) -> Vec<Body> {
         let mut cx = Context::new(Time::ZERO, &mut rng, &mut effects).planting(bug);
         machine.handle(input, &mut cx);
         let body = |effect: EffectOf<Idle>| match effect {
-            Effect::Send { message, .. } => Some(message.body),
+            Effect::Send { to, message } => Some((to.peers().to_vec(), message.body)),
             _ => None,
         };
         sent = effects.into_iter().filter_map(body).collect();
@@ -468,4 +473,34 @@ fn what_was_accepted_is_proposed_again_verbatim() {
     // p2 is gone; p1 has accepted its value, and so have the others.
     assert_eq!(proposes(&steps(None, inputs.clone())), Some(value.clone()));
     assert_ne!(proposes(&steps(Some(Bug::ProposesAnew), inputs)), Some(value));
+}
+
+/// Those who went on without it, and could say so, may have left since.
+#[test]
+fn who_has_no_quorum_tells_everybody_it_hears_which_view_it_is_in() {
+    let mut inputs: Vec<_> = (1..5).chain([7]).map(|i| Input::LinkUp(id(i))).collect();
+    let silent = |i| Input::Command(Command::Suspect { peer: id(i), link: false });
+    inputs.extend((2..5).map(silent));
+    inputs.push(Input::Command(Command::Beat));
+    let told = |bug| {
+        let sent = sent(bug, inputs.clone()).into_iter();
+        sent.filter(|(_, body)| matches!(body, Body::Beat { .. })).flat_map(|(to, _)| to).collect()
+    };
+    let everybody: BTreeSet<NodeId> = told(None);
+    assert_eq!(everybody, [1, 2, 3, 4, 7].map(id).into());
+    let members: BTreeSet<NodeId> = told(Some(Bug::SeeksMembersOnly));
+    assert_eq!(members, [1, 2, 3, 4].map(id).into());
+}
+
+/// It takes for absent whoever it does not hear in the view in time, and beats may be rare.
+#[test]
+fn the_first_beat_of_a_member_is_answered() {
+    let beat = Body::Beat { hears: 0b11111, joiners: Vec::new(), wedged: None };
+    let answers = |bug, beats: usize| {
+        let inputs = vec![says(1, beat.clone()); beats];
+        sent(bug, inputs).into_iter().filter(|(to, _)| *to == [id(1)]).count()
+    };
+    assert_eq!(answers(None, 1), 1);
+    assert_eq!(answers(None, 2), 0, "two members that answer each other do not go on for ever");
+    assert_eq!(answers(Some(Bug::FirstBeatUnanswered), 1), 0);
 }

@@ -34,11 +34,6 @@ impl TokenRing {
             _ if body.hops() == TO_ALL => {}
             Some(next) => ring.send(next, body.forwarded(), cx),
             None => match home(&ring.view, name) {
-                // Somebody has asked here, and it is forgotten where the token went from here. The
-                // home need not send the request the same way again: it asks everybody.
-                home if home != ring.me && body.hops() > 0 => {
-                    ring.send(home, body.with_hops(ring.view.len() as u16 + 1), cx);
-                }
                 home if home != ring.me => ring.send(home, body.forwarded(), cx),
                 _ if lock.touched && !cx.has(Bug::HomeForgets) => ring.send_all(&body.to_all(), cx),
                 _ => self.create(name, cx),

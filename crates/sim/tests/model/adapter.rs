@@ -434,7 +434,9 @@ impl<P: Checkable> SmallGroup<P> {
             repeat: Duration::ZERO,
         };
         let group = Some(GroupConfig { founding, change, lock, order });
-        let (heartbeat, suspect_min) = (Duration::from_millis(1), Duration::from_secs(1));
+        // Every message is a sign of life: with no heartbeat to expect, none changes what is known of
+        // the gaps between them.
+        let (heartbeat, suspect_min) = (Duration::ZERO, Duration::from_secs(1));
         let detector = detector::Config { heartbeat, suspect_min };
         Config { name, life, detector, group, gossip: None }
     }

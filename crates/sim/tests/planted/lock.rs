@@ -86,6 +86,8 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::LivesForgotten,
     Bug::FounderForgotten,
     Bug::ProposesUngathered,
+    Bug::SeeksMembersOnly,
+    Bug::FirstBeatUnanswered,
 ];
 
 /// Nothing finds these yet, or not for sure.
