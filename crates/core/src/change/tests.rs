@@ -504,3 +504,23 @@ fn the_first_beat_of_a_member_is_answered() {
     assert_eq!(answers(None, 2), 0, "two members that answer each other do not go on for ever");
     assert_eq!(answers(Some(Bug::FirstBeatUnanswered), 1), 0);
 }
+
+/// Whoever asks later must hear of it: a quorum may have accepted it, and somebody installed it.
+#[test]
+fn what_was_accepted_is_said_to_the_next_ballot() {
+    let value = second();
+    let inputs = vec![
+        says(1, Body::Prepare { ballot: ballot(1, 1) }),
+        says(1, Body::Accept { ballot: ballot(1, 1), value: value.clone().into() }),
+        says(2, Body::Prepare { ballot: ballot(2, 2) }),
+    ];
+    let promised = |bug| {
+        let said = |body: Body| match body {
+            Body::Promise { accepted, .. } => accepted.map(|accepted| *accepted),
+            _ => None,
+        };
+        steps(bug, inputs.clone()).into_iter().find_map(said)
+    };
+    assert_eq!(promised(None), Some((ballot(1, 1), value)));
+    assert_eq!(promised(Some(Bug::AcceptedNotKept)), None);
+}

@@ -40,8 +40,6 @@ crate::planted! {
     a_token_that_is_not_fresh_any_more_is_found:
         FreshForgotten breaks "exclusion" within 1000 seeds,
     newcomers_that_outvote_are_found: NewcomersOutvote breaks "one_chain" within 2000 seeds,
-    what_was_accepted_and_is_forgotten_is_found:
-        AcceptedNotKept breaks "one_chain" within 2000 seeds,
     a_member_without_a_report_is_found: KeepsUnreported breaks "one_chain" within 400 seeds,
     a_yes_to_a_larger_index_is_found: YesToLarger breaks "consent" within 200 seeds,
     a_yes_that_is_not_kept_is_found: YesNotKept breaks "consent" within 200 seeds,
@@ -81,6 +79,7 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::ReportGrows,
     Bug::LearnsBeyondBase,
     Bug::ProposesAnew,
+    Bug::AcceptedNotKept,
     Bug::AmnesiaForgiven,
     Bug::MuteCounts,
     Bug::LivesForgotten,
