@@ -16,6 +16,7 @@ use roundelay_sim::{
     Scenario, Subject,
     invariant::Invariants,
     replay::{Divergence, Failure, Gap, History, Problem, Reader},
+    sim::Clock,
     storm,
 };
 use std::{cell::RefCell, mem, rc::Rc};
@@ -119,6 +120,11 @@ impl Subject for Generous {
 /// links break, nodes stop and crash; but as over real links, none arrives twice.
 fn storm_of<P: Subject>(scenario: &mut Scenario) -> (Vec<Vec<u8>>, u64) {
     scenario.weather.duplication = 0;
+    // A recording says when its clock was at zero: by that the guards of several nodes are compared.
+    // These say that it was at the same time, and then it must be, and the clocks must be right.
+    for node in &mut scenario.nodes {
+        node.clock = Clock::default();
+    }
     let mut steps = 0;
     // Whatever comes of it: here it is about the recordings.
     let _ = storm::run::<Recorded<P>>(scenario, &mut |_| steps += 1);
