@@ -10,6 +10,7 @@ mod envelope;
 pub(crate) mod log;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod writer;
 
 use envelope::{Envelope, Unreadable};
 use redb::{Database, ReadableDatabase as _, TableDefinition};

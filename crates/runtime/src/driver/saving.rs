@@ -6,9 +6,9 @@
 //! start, and the order once in half a million positions; nothing else does. Who has a slow disk pays
 //! with a pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
 //!
-//! What is appended to the durable log blocks nothing: it is written, batch by batch, by a thread
-//! for such work, one `fdatasync` for all that has come together since the last one, and the node
-//! hears how far it is.
+//! What is appended to the durable log blocks nothing: it is written, batch by batch, by another
+//! thread, one `fdatasync` for all that has come together since the last one, and the node hears how
+//! far it is.
 
 use super::{Driver, Phase};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     storage::{
         Storage, StorageError,
         log::{self, Batch, Log},
+        writer::{Writer, Written},
     },
 };
 use roundelay_core::{
@@ -24,9 +25,9 @@ use roundelay_core::{
 };
 use std::{
     future::poll_fn,
-    task::{self, Poll, ready},
+    io,
+    task::{self, Poll},
 };
-use tokio::task::JoinHandle;
 
 /// Where the record is kept.
 #[derive(Debug, Default)]
@@ -47,12 +48,13 @@ struct Journal {
     /// What is to be written next.
     batch: Batch,
     state: State,
+    writer: Writer,
 }
 
 #[derive(Debug)]
 enum State {
     Idle(Log, Batch),
-    Writing(JoinHandle<(Log, Batch, Result<u64, StorageError>)>),
+    Writing,
     Broken,
 }
 
@@ -70,7 +72,9 @@ impl Saving {
                 log::check_record(record, &entries, storage.path())?;
             }
             let state = State::Idle(opened, Batch::default());
-            journal = Some(Journal { batch: Batch::default(), state });
+            let writer = Writer::start(format!("roundelay-{}-log", plan.name));
+            let writer = writer.map_err(StartError::System)?;
+            journal = Some(Journal { batch: Batch::default(), state, writer });
             log = entries;
         } else if Log::is_in(dir)? {
             return Err(StorageError::HasLog { dir: dir.clone() }.into());
@@ -105,44 +109,44 @@ impl Saving {
         else {
             return;
         };
-        match std::mem::replace(&mut journal.state, State::Broken) {
-            State::Idle(mut log, empty) => {
-                let mut batch = std::mem::replace(&mut journal.batch, empty);
-                journal.state = State::Writing(tokio::task::spawn_blocking(move || {
-                    let written = log.write(&mut batch);
-                    (log, batch, written)
-                }));
+        match std::mem::replace(&mut journal.state, State::Writing) {
+            State::Idle(log, empty) => {
+                let batch = std::mem::replace(&mut journal.batch, empty);
+                journal.writer.write(log, batch);
             }
             state => journal.state = state,
         }
     }
 
-    /// How far the log is on disk, when that is news.
+    /// How far the log is on disk, when that is news. It is asked also while nothing is written, to be
+    /// woken by the end of what begins before the next look.
     pub(super) fn poll_appended(
         &mut self,
         cx: &mut task::Context<'_>,
     ) -> Poll<Result<u64, StorageError>> {
         let Some(journal) = &mut self.journal else { return Poll::Pending };
-        let State::Writing(writing) = &mut journal.state else { return Poll::Pending };
-        let written = match ready!(std::pin::Pin::new(writing).poll(cx)) {
-            Ok((log, batch, Ok(number))) => {
+        if matches!(journal.state, State::Broken) {
+            return Poll::Pending;
+        }
+        let failed = match journal.writer.poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Written { log, batch, until: Ok(number) })) => {
                 journal.state = State::Idle(log, batch);
                 return Poll::Ready(Ok(number));
             }
-            Ok((_, _, failed)) => failed,
-            // It has panicked, or the runtime shuts down before it could begin.
-            Err(error) => Err(StorageError::Unwritten(error.into())),
+            Poll::Ready(Some(Written { until: Err(error), .. })) => error,
+            Poll::Ready(None) => StorageError::Unwritten(io::Error::other("its thread panicked")),
         };
         // Whatever has failed is not tried again: the system may have let go of what it could not write.
         journal.state = State::Broken;
-        Poll::Ready(written)
+        Poll::Ready(Err(failed))
     }
 
     /// Waits until all that was appended is on disk: who opens the directory next finds it whole.
     pub(super) async fn finish(&mut self) -> Result<(), StorageError> {
         loop {
             self.flush();
-            let writing = |journal: &Journal| matches!(journal.state, State::Writing(_));
+            let writing = |journal: &Journal| matches!(journal.state, State::Writing);
             if !self.journal.as_ref().is_some_and(writing) {
                 return Ok(());
             }
@@ -177,7 +181,7 @@ impl Driver {
 mod tests {
     use crate::{
         Event, Group, Node,
-        builder::Builder,
+        builder::{Builder, Limits},
         driver::start::{Prepared, prepare},
         storage::tests::{disk::Power, stored_until},
     };
@@ -231,13 +235,42 @@ mod tests {
 
     /// A durable group of one, in this directory.
     async fn durable(dir: &std::path::Path) -> Prepared {
-        let builder = Node::builder("p1").listen("127.0.0.1:0").group(Group::of(["p1"]));
-        let builder = builder.data_dir(dir).durable(true);
+        durable_with(dir, Limits::default(), Duration::from_secs(5)).await
+    }
+
+    async fn durable_with(dir: &std::path::Path, limits: Limits, lease: Duration) -> Prepared {
+        let group = Group::of(["p1"]).lease(lease);
+        let builder = Node::builder("p1").listen("127.0.0.1:0").group(group);
+        let builder = builder.data_dir(dir).durable(true).limits(limits);
         prepare(builder.check().unwrap()).await.unwrap()
     }
 
     fn dir(test: &str) -> std::path::PathBuf {
         std::env::temp_dir().join(format!("roundelay-saving-{test}-{}", std::process::id()))
+    }
+
+    /// No timer and no peer wakes the node: the disk does.
+    #[tokio::test]
+    async fn a_send_is_answered_as_soon_as_it_is_on_disk() {
+        let dir = dir("woken");
+        let minute = Duration::from_mins(1);
+        let limits = Limits {
+            heartbeat: minute,
+            suspect_min: 2 * minute,
+            multicast_heartbeat: minute,
+            ..Limits::default()
+        };
+        let Prepared { node, driver, ending, stops } =
+            durable_with(&dir, limits, 10 * minute).await;
+        let running = tokio::spawn(Box::pin(driver.run(ending)));
+        for text in ["x", "y"] {
+            let sent = timeout(Duration::from_secs(5), node.multicast().send(text)).await;
+            assert!(sent.expect("it is woken").is_ok());
+        }
+        drop(node);
+        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        drop(stops);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     /// The log cannot be written: nothing that would have to be in it is said, and the node ends.
