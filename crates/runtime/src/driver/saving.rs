@@ -19,6 +19,7 @@ use crate::{
         writer::{Writer, Written},
     },
 };
+use roundelay_core::Time;
 use roundelay_core::{
     multicast::LogEntry,
     view::{Record, Saved},
@@ -27,7 +28,15 @@ use std::{
     future::poll_fn,
     io,
     task::{self, Poll},
+    thread,
+    time::Duration,
 };
+use tokio::time::timeout;
+
+/// A disk that takes longer to write is as good as broken: others wait for this node.
+const PATIENCE: u32 = 30;
+/// It is counted in these: of the time for which a process is stopped, at most one counts.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Where the record is kept.
 #[derive(Debug, Default)]
@@ -49,13 +58,19 @@ struct Journal {
     batch: Batch,
     state: State,
     writer: Writer,
+    /// How many seconds a write may take.
+    patience: u32,
 }
 
 #[derive(Debug)]
 enum State {
     Idle(Log, Batch),
-    Writing,
+    /// Since so many seconds, of which the next one is over then.
+    Writing(u32, Time),
+    /// A write has failed,
     Broken,
+    /// or does not end.
+    Hanging,
 }
 
 impl Saving {
@@ -71,10 +86,11 @@ impl Saving {
             if let Some(record) = began {
                 log::check_record(record, &entries, storage.path())?;
             }
-            let state = State::Idle(opened, Batch::default());
+            let state = State::Idle(opened.locked(storage.lock()), Batch::default());
             let writer = Writer::start(format!("roundelay-{}-log", plan.name));
             let writer = writer.map_err(StartError::System)?;
-            journal = Some(Journal { batch: Batch::default(), state, writer });
+            let batch = Batch::default();
+            journal = Some(Journal { batch, state, writer, patience: PATIENCE });
             log = entries;
         } else if Log::is_in(dir)? {
             return Err(StorageError::HasLog { dir: dir.clone() }.into());
@@ -104,12 +120,12 @@ impl Saving {
     }
 
     /// Begins to write what has been appended, unless that before it is still being written.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, now: Time) {
         let Some(journal) = self.journal.as_mut().filter(|journal| !journal.batch.is_empty())
         else {
             return;
         };
-        match std::mem::replace(&mut journal.state, State::Writing) {
+        match std::mem::replace(&mut journal.state, State::Writing(0, now + SECOND)) {
             State::Idle(log, empty) => {
                 let batch = std::mem::replace(&mut journal.batch, empty);
                 journal.writer.write(log, batch);
@@ -125,7 +141,7 @@ impl Saving {
         cx: &mut task::Context<'_>,
     ) -> Poll<Result<u64, StorageError>> {
         let Some(journal) = &mut self.journal else { return Poll::Pending };
-        if matches!(journal.state, State::Broken) {
+        if matches!(journal.state, State::Broken | State::Hanging) {
             return Poll::Pending;
         }
         let failed = match journal.writer.poll(cx) {
@@ -142,20 +158,63 @@ impl Saving {
         Poll::Ready(Err(failed))
     }
 
-    /// Waits until all that was appended is on disk: who opens the directory next finds it whole.
-    pub(super) async fn finish(&mut self) -> Result<(), StorageError> {
-        loop {
-            self.flush();
-            let writing = |journal: &Journal| matches!(journal.state, State::Writing);
-            if !self.journal.as_ref().is_some_and(writing) {
-                return Ok(());
+    /// By when somebody has to look whether the disk hangs.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.journal.as_ref()?.state {
+            State::Writing(_, next) => Some(next),
+            _ => None,
+        }
+    }
+
+    /// An error if the disk hangs.
+    pub(super) fn check(&mut self, now: Time) -> Result<(), StorageError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        if let State::Writing(seconds, next) = &mut journal.state
+            && *next <= now
+        {
+            (*seconds, *next) = (*seconds + 1, now + SECOND);
+            if *seconds >= journal.patience {
+                return Err(journal.hang());
             }
-            poll_fn(|cx| self.poll_appended(cx)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was appended is on disk: who opens the directory next finds it whole.
+    pub(super) async fn finish(&mut self, now: Time) -> Result<(), StorageError> {
+        loop {
+            self.flush(now);
+            let Some(journal) = &self.journal else { return Ok(()) };
+            let State::Writing(..) = journal.state else { return Ok(()) };
+            let written = poll_fn(|cx| self.poll_appended(cx));
+            match timeout(PATIENCE * SECOND, written).await {
+                Ok(written) => written?,
+                Err(_) => return self.journal.as_mut().map_or(Ok(()), |hung| Err(hung.hang())),
+            };
+        }
+    }
+
+    /// Nobody waits for a disk that hangs: to close the files may take as long. The directory stays
+    /// locked until nothing is written any more.
+    pub(super) fn close(&mut self) {
+        let hung = |journal: &Journal| matches!(journal.state, State::Hanging);
+        if self.journal.as_ref().is_some_and(hung) {
+            let saving = std::mem::take(self);
+            // An error says that there is no thread to be had: then it is closed here.
+            drop(thread::Builder::new().spawn(move || drop(saving)));
         }
     }
 
     fn save(&mut self, record: &Record) -> Result<(), StorageError> {
         self.storage.as_ref().map_or(Ok(()), |storage| storage.save(record))
+    }
+}
+
+impl Journal {
+    fn hang(&mut self) -> StorageError {
+        self.state = State::Hanging;
+        let reason = format!("the disk has taken longer than {} s", self.patience);
+        StorageError::Unwritten(io::Error::new(io::ErrorKind::TimedOut, reason))
     }
 }
 
@@ -179,6 +238,7 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
+    use super::{SECOND, Time, Writer};
     use crate::{
         Event, Group, Node,
         builder::{Builder, Limits},
@@ -291,6 +351,55 @@ mod tests {
         std::fs::remove_dir_all(dir).unwrap();
     }
 
+    /// The disk neither writes nor fails: the node ends, and whoever waits for it, too.
+    #[tokio::test]
+    async fn a_node_whose_disk_hangs_ends() {
+        let dir = dir("hangs");
+        let Prepared { node, mut driver, ending, stops } = durable(&dir).await;
+        let journal = driver.saving.journal.as_mut().unwrap();
+        (journal.writer, journal.patience) = (Writer::hanging(), 2);
+        let running = tokio::spawn(Box::pin(driver.run(ending)));
+        let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
+        assert!(sent.is_err(), "{sent:?}");
+        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        drop(stops);
+        let failure = node.failure().unwrap().to_string();
+        assert!(failure.contains("the disk has taken longer than 2 s"), "{failure}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_does_not_wait_for_ever_for_the_disk() {
+        let dir = dir("stops");
+        let Prepared { mut driver, .. } = durable(&dir).await;
+        driver.saving.journal.as_mut().unwrap().writer = Writer::hanging();
+        let line = roundelay_core::multicast::Line::Unlogged;
+        driver.saving.append(&roundelay_core::multicast::LogEntry { number: 1, line });
+        let failure = driver.saving.finish(Time::ZERO).await.unwrap_err().to_string();
+        assert!(failure.contains("the disk has taken longer than 30 s"), "{failure}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// A process that was stopped has not waited for the disk meanwhile.
+    #[tokio::test]
+    async fn only_the_time_for_which_the_process_runs_counts() {
+        let dir = dir("counts");
+        let Prepared { mut driver, .. } = durable(&dir).await;
+        driver.saving.journal.as_mut().unwrap().writer = Writer::hanging();
+        let line = roundelay_core::multicast::Line::Unlogged;
+        driver.saving.append(&roundelay_core::multicast::LogEntry { number: 1, line });
+        assert_eq!(driver.saving.deadline(), None);
+        driver.saving.flush(Time::ZERO);
+        for hour in 1..30 {
+            let now = Time::ZERO + Duration::from_hours(hour);
+            assert!(driver.saving.check(now).is_ok());
+            assert!(driver.saving.check(now).is_ok());
+            assert_eq!(driver.saving.deadline(), Some(now + SECOND));
+        }
+        assert!(driver.saving.check(Time::ZERO + Duration::from_hours(30)).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
     /// Who stops has written everything, and the directory is free for the next life.
     #[tokio::test]
     async fn the_last_batch_is_awaited() {
@@ -300,9 +409,9 @@ mod tests {
             let line = roundelay_core::multicast::Line::Unlogged;
             driver.saving.append(&roundelay_core::multicast::LogEntry { number, line });
             // The first is on its way when the others come.
-            driver.saving.flush();
+            driver.saving.flush(Time::ZERO);
         }
-        driver.saving.finish().await.unwrap();
+        driver.saving.finish(Time::ZERO).await.unwrap();
         let (_, entries) = crate::storage::log::Log::open(&dir, true).unwrap();
         assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [1, 2, 3]);
         drop(driver);

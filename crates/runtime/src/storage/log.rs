@@ -19,6 +19,7 @@ use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What every batch begins with, to find it by,
@@ -44,6 +45,8 @@ pub(crate) struct Log {
     files: VecDeque<u64>,
     /// The last of them, and how long it is.
     last: Option<(File, u64)>,
+    /// Nobody else may use the directory while this writes, however long it takes.
+    _lock: Option<Arc<File>>,
 }
 
 /// Entries that are to be written together.
@@ -123,7 +126,7 @@ impl Log {
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
             }
         }
-        let mut log = Self { dir: dir.to_owned(), files: VecDeque::new(), last: None };
+        let mut log = Self { dir: dir.to_owned(), files: VecDeque::new(), last: None, _lock: None };
         let mut entries: Vec<LogEntry> = Vec::new();
         let files = if began { files } else { Vec::new() };
         let mut sealed = false;
@@ -141,6 +144,11 @@ impl Log {
             log.write(&mut batch)?;
         }
         Ok((log, entries))
+    }
+
+    /// Keeps the lock of the directory.
+    pub(crate) fn locked(self, lock: Option<Arc<File>>) -> Self {
+        Self { _lock: lock, ..self }
     }
 
     /// Whether there is a log in this directory.

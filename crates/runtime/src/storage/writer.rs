@@ -62,3 +62,14 @@ impl Writer {
         self.written.poll_recv(cx)
     }
 }
+
+#[cfg(test)]
+impl Writer {
+    /// Its disk takes everything, and says nothing more.
+    pub(crate) fn hanging() -> Self {
+        let (jobs, next) = from_node::channel::<Job>();
+        let (done, written) = mpsc::unbounded_channel();
+        std::mem::forget((next, done));
+        Self { jobs, written }
+    }
+}
