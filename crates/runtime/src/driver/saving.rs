@@ -238,7 +238,7 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::{SECOND, Time, Writer};
+    use super::{SECOND, State, Time, Writer};
     use crate::{
         Event, Group, Node,
         builder::{Builder, Limits},
@@ -338,9 +338,11 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_cannot_write_its_log_ends_before_a_send_is_answered() {
         let dir = dir("full");
-        let Prepared { node, driver, ending, stops } = durable(&dir).await;
-        let first = dir.join(format!("order-{:020}.log", 1));
-        std::os::unix::fs::symlink("/dev/full", first).unwrap();
+        let Prepared { node, mut driver, ending, stops } = durable(&dir).await;
+        match &mut driver.saving.journal.as_mut().unwrap().state {
+            State::Idle(log, _) => log.fill(),
+            state => panic!("{state:?}"),
+        }
         let running = tokio::spawn(Box::pin(driver.run(ending)));
         let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
         assert!(sent.is_err(), "{sent:?}");
