@@ -504,6 +504,9 @@ impl Driver {
         while let Some(timer) = self.timers.take_due(now) {
             self.input(Input::Timer(timer));
         }
+        if let Err(error) = self.saving.check(now) {
+            self.stop_unsaved(error);
+        }
         match self.phase {
             Phase::Emptying(since) if since + EMPTY <= now || self.is_emptied() => {
                 self.phase = Phase::Leaving(since);
@@ -527,7 +530,7 @@ impl Driver {
             self.input(Input::Timer(timer));
         }
         self.inputs = 0;
-        self.saving.flush();
+        self.saving.flush(self.now);
         self.links.flush();
         self.write_recording();
         self.hand_over();
@@ -559,7 +562,8 @@ impl Driver {
             Phase::Running | Phase::Over => None,
         };
         let writing = self.recording.as_ref().and_then(Recording::deadline);
-        if let Some(next) = self.timers.next().into_iter().chain(leaving).chain(writing).min() {
+        let others = leaving.into_iter().chain(writing).chain(self.saving.deadline());
+        if let Some(next) = self.timers.next().into_iter().chain(others).min() {
             self.alarm.set(self.dial.instant(next));
         }
     }
@@ -596,9 +600,10 @@ impl Driver {
             tracing::debug!("some links did not end in time");
         }
         // While the directory is still locked: nobody else writes into the same log.
-        if let Err(error) = self.saving.finish().await {
+        if let Err(error) = self.saving.finish(self.now).await {
             self.stop_unsaved(error);
         }
+        self.saving.close();
         tracing::debug!(dropped = self.links.dropped(), unknown = self.unknown, "the node stops");
         // The streams of the callers end with this, and then all of their connections.
         drop(self);

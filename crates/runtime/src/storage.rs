@@ -10,6 +10,7 @@ mod envelope;
 pub(crate) mod log;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod writer;
 
 use envelope::{Envelope, Unreadable};
 use redb::{Database, ReadableDatabase as _, TableDefinition};
@@ -18,6 +19,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The file of the record.
@@ -149,7 +151,7 @@ pub(crate) struct Storage {
     database: Database,
     node: Name,
     path: PathBuf,
-    _lock: Option<File>,
+    lock: Option<Arc<File>>,
 }
 
 impl Storage {
@@ -164,7 +166,7 @@ impl Storage {
         }
         let opened = settings().open(&path);
         let database = opened.map_err(|error| explain(error.into(), "open", &path))?;
-        let storage = Self { database, node: node.clone(), path, _lock: Some(lock) };
+        let storage = Self { database, node: node.clone(), path, lock: Some(Arc::new(lock)) };
         storage.check_owner(dir)?;
         Ok(storage)
     }
@@ -172,6 +174,11 @@ impl Storage {
     /// The file of the record.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What keeps others out of the directory while anybody has it.
+    pub(crate) fn lock(&self) -> Option<Arc<File>> {
+        self.lock.clone()
     }
 
     /// What was saved last.

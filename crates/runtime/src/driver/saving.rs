@@ -6,9 +6,9 @@
 //! start, and the order once in half a million positions; nothing else does. Who has a slow disk pays
 //! with a pause of that length, in [`Builder::spawn`](crate::Builder::spawn) also of its own tasks.
 //!
-//! What is appended to the durable log blocks nothing: it is written, batch by batch, by a thread
-//! for such work, one `fdatasync` for all that has come together since the last one, and the node
-//! hears how far it is.
+//! What is appended to the durable log blocks nothing: it is written, batch by batch, by another
+//! thread, one `fdatasync` for all that has come together since the last one, and the node hears how
+//! far it is.
 
 use super::{Driver, Phase};
 use crate::{
@@ -16,17 +16,27 @@ use crate::{
     storage::{
         Storage, StorageError,
         log::{self, Batch, Log},
+        writer::{Writer, Written},
     },
 };
+use roundelay_core::Time;
 use roundelay_core::{
     multicast::LogEntry,
     view::{Record, Saved},
 };
 use std::{
     future::poll_fn,
-    task::{self, Poll, ready},
+    io,
+    task::{self, Poll},
+    thread,
+    time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// A disk that takes longer to write is as good as broken: others wait for this node.
+const PATIENCE: u32 = 30;
+/// It is counted in these: of the time for which a process is stopped, at most one counts.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Where the record is kept.
 #[derive(Debug, Default)]
@@ -47,13 +57,20 @@ struct Journal {
     /// What is to be written next.
     batch: Batch,
     state: State,
+    writer: Writer,
+    /// How many seconds a write may take.
+    patience: u32,
 }
 
 #[derive(Debug)]
 enum State {
     Idle(Log, Batch),
-    Writing(JoinHandle<(Log, Batch, Result<u64, StorageError>)>),
+    /// Since so many seconds, of which the next one is over then.
+    Writing(u32, Time),
+    /// A write has failed,
     Broken,
+    /// or does not end.
+    Hanging,
 }
 
 impl Saving {
@@ -69,8 +86,11 @@ impl Saving {
             if let Some(record) = began {
                 log::check_record(record, &entries, storage.path())?;
             }
-            let state = State::Idle(opened, Batch::default());
-            journal = Some(Journal { batch: Batch::default(), state });
+            let state = State::Idle(opened.locked(storage.lock()), Batch::default());
+            let writer = Writer::start(format!("roundelay-{}-log", plan.name));
+            let writer = writer.map_err(StartError::System)?;
+            let batch = Batch::default();
+            journal = Some(Journal { batch, state, writer, patience: PATIENCE });
             log = entries;
         } else if Log::is_in(dir)? {
             return Err(StorageError::HasLog { dir: dir.clone() }.into());
@@ -100,58 +120,101 @@ impl Saving {
     }
 
     /// Begins to write what has been appended, unless that before it is still being written.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, now: Time) {
         let Some(journal) = self.journal.as_mut().filter(|journal| !journal.batch.is_empty())
         else {
             return;
         };
-        match std::mem::replace(&mut journal.state, State::Broken) {
-            State::Idle(mut log, empty) => {
-                let mut batch = std::mem::replace(&mut journal.batch, empty);
-                journal.state = State::Writing(tokio::task::spawn_blocking(move || {
-                    let written = log.write(&mut batch);
-                    (log, batch, written)
-                }));
+        match std::mem::replace(&mut journal.state, State::Writing(0, now + SECOND)) {
+            State::Idle(log, empty) => {
+                let batch = std::mem::replace(&mut journal.batch, empty);
+                journal.writer.write(log, batch);
             }
             state => journal.state = state,
         }
     }
 
-    /// How far the log is on disk, when that is news.
+    /// How far the log is on disk, when that is news. It is asked also while nothing is written, to be
+    /// woken by the end of what begins before the next look.
     pub(super) fn poll_appended(
         &mut self,
         cx: &mut task::Context<'_>,
     ) -> Poll<Result<u64, StorageError>> {
         let Some(journal) = &mut self.journal else { return Poll::Pending };
-        let State::Writing(writing) = &mut journal.state else { return Poll::Pending };
-        let written = match ready!(std::pin::Pin::new(writing).poll(cx)) {
-            Ok((log, batch, Ok(number))) => {
+        if matches!(journal.state, State::Broken | State::Hanging) {
+            return Poll::Pending;
+        }
+        let failed = match journal.writer.poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Written { log, batch, until: Ok(number) })) => {
                 journal.state = State::Idle(log, batch);
                 return Poll::Ready(Ok(number));
             }
-            Ok((_, _, failed)) => failed,
-            // It has panicked, or the runtime shuts down before it could begin.
-            Err(error) => Err(StorageError::Unwritten(error.into())),
+            Poll::Ready(Some(Written { until: Err(error), .. })) => error,
+            Poll::Ready(None) => StorageError::Unwritten(io::Error::other("its thread panicked")),
         };
         // Whatever has failed is not tried again: the system may have let go of what it could not write.
         journal.state = State::Broken;
-        Poll::Ready(written)
+        Poll::Ready(Err(failed))
+    }
+
+    /// By when somebody has to look whether the disk hangs.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.journal.as_ref()?.state {
+            State::Writing(_, next) => Some(next),
+            _ => None,
+        }
+    }
+
+    /// An error if the disk hangs.
+    pub(super) fn check(&mut self, now: Time) -> Result<(), StorageError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        if let State::Writing(seconds, next) = &mut journal.state
+            && *next <= now
+        {
+            (*seconds, *next) = (*seconds + 1, now + SECOND);
+            if *seconds >= journal.patience {
+                return Err(journal.hang());
+            }
+        }
+        Ok(())
     }
 
     /// Waits until all that was appended is on disk: who opens the directory next finds it whole.
-    pub(super) async fn finish(&mut self) -> Result<(), StorageError> {
+    pub(super) async fn finish(&mut self, now: Time) -> Result<(), StorageError> {
         loop {
-            self.flush();
-            let writing = |journal: &Journal| matches!(journal.state, State::Writing(_));
-            if !self.journal.as_ref().is_some_and(writing) {
-                return Ok(());
-            }
-            poll_fn(|cx| self.poll_appended(cx)).await?;
+            self.flush(now);
+            let Some(journal) = &self.journal else { return Ok(()) };
+            let State::Writing(..) = journal.state else { return Ok(()) };
+            let written = poll_fn(|cx| self.poll_appended(cx));
+            match timeout(PATIENCE * SECOND, written).await {
+                Ok(written) => written?,
+                Err(_) => return self.journal.as_mut().map_or(Ok(()), |hung| Err(hung.hang())),
+            };
+        }
+    }
+
+    /// Nobody waits for a disk that hangs: to close the files may take as long. The directory stays
+    /// locked until nothing is written any more.
+    pub(super) fn close(&mut self) {
+        let hung = |journal: &Journal| matches!(journal.state, State::Hanging);
+        if self.journal.as_ref().is_some_and(hung) {
+            let saving = std::mem::take(self);
+            // An error says that there is no thread to be had: then it is closed here.
+            drop(thread::Builder::new().spawn(move || drop(saving)));
         }
     }
 
     fn save(&mut self, record: &Record) -> Result<(), StorageError> {
         self.storage.as_ref().map_or(Ok(()), |storage| storage.save(record))
+    }
+}
+
+impl Journal {
+    fn hang(&mut self) -> StorageError {
+        self.state = State::Hanging;
+        let reason = format!("the disk has taken longer than {} s", self.patience);
+        StorageError::Unwritten(io::Error::new(io::ErrorKind::TimedOut, reason))
     }
 }
 
@@ -175,9 +238,10 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
+    use super::{SECOND, State, Time, Writer};
     use crate::{
         Event, Group, Node,
-        builder::Builder,
+        builder::{Builder, Limits},
         driver::start::{Prepared, prepare},
         storage::tests::{disk::Power, stored_until},
     };
@@ -231,8 +295,13 @@ mod tests {
 
     /// A durable group of one, in this directory.
     async fn durable(dir: &std::path::Path) -> Prepared {
-        let builder = Node::builder("p1").listen("127.0.0.1:0").group(Group::of(["p1"]));
-        let builder = builder.data_dir(dir).durable(true);
+        durable_with(dir, Limits::default(), Duration::from_secs(5)).await
+    }
+
+    async fn durable_with(dir: &std::path::Path, limits: Limits, lease: Duration) -> Prepared {
+        let group = Group::of(["p1"]).lease(lease);
+        let builder = Node::builder("p1").listen("127.0.0.1:0").group(group);
+        let builder = builder.data_dir(dir).durable(true).limits(limits);
         prepare(builder.check().unwrap()).await.unwrap()
     }
 
@@ -240,14 +309,40 @@ mod tests {
         std::env::temp_dir().join(format!("roundelay-saving-{test}-{}", std::process::id()))
     }
 
+    /// No timer and no peer wakes the node: the disk does.
+    #[tokio::test]
+    async fn a_send_is_answered_as_soon_as_it_is_on_disk() {
+        let dir = dir("woken");
+        let minute = Duration::from_mins(1);
+        let limits = Limits {
+            heartbeat: minute,
+            suspect_min: 2 * minute,
+            multicast_heartbeat: minute,
+            ..Limits::default()
+        };
+        let Prepared { node, driver, ending, stops } =
+            durable_with(&dir, limits, 10 * minute).await;
+        let running = tokio::spawn(Box::pin(driver.run(ending)));
+        for text in ["x", "y"] {
+            let sent = timeout(Duration::from_secs(5), node.multicast().send(text)).await;
+            assert!(sent.expect("it is woken").is_ok());
+        }
+        drop(node);
+        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        drop(stops);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
     /// The log cannot be written: nothing that would have to be in it is said, and the node ends.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_node_that_cannot_write_its_log_ends_before_a_send_is_answered() {
         let dir = dir("full");
-        let Prepared { node, driver, ending, stops } = durable(&dir).await;
-        let first = dir.join(format!("order-{:020}.log", 1));
-        std::os::unix::fs::symlink("/dev/full", first).unwrap();
+        let Prepared { node, mut driver, ending, stops } = durable(&dir).await;
+        match &mut driver.saving.journal.as_mut().unwrap().state {
+            State::Idle(log, _) => log.fill(),
+            state => panic!("{state:?}"),
+        }
         let running = tokio::spawn(Box::pin(driver.run(ending)));
         let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
         assert!(sent.is_err(), "{sent:?}");
@@ -255,6 +350,55 @@ mod tests {
         drop(stops);
         let failure = node.failure().unwrap().to_string();
         assert!(failure.contains("order-") && failure.contains("make room"), "{failure}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// The disk neither writes nor fails: the node ends, and whoever waits for it, too.
+    #[tokio::test]
+    async fn a_node_whose_disk_hangs_ends() {
+        let dir = dir("hangs");
+        let Prepared { node, mut driver, ending, stops } = durable(&dir).await;
+        let journal = driver.saving.journal.as_mut().unwrap();
+        (journal.writer, journal.patience) = (Writer::hanging(), 2);
+        let running = tokio::spawn(Box::pin(driver.run(ending)));
+        let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
+        assert!(sent.is_err(), "{sent:?}");
+        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        drop(stops);
+        let failure = node.failure().unwrap().to_string();
+        assert!(failure.contains("the disk has taken longer than 2 s"), "{failure}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_does_not_wait_for_ever_for_the_disk() {
+        let dir = dir("stops");
+        let Prepared { mut driver, .. } = durable(&dir).await;
+        driver.saving.journal.as_mut().unwrap().writer = Writer::hanging();
+        let line = roundelay_core::multicast::Line::Unlogged;
+        driver.saving.append(&roundelay_core::multicast::LogEntry { number: 1, line });
+        let failure = driver.saving.finish(Time::ZERO).await.unwrap_err().to_string();
+        assert!(failure.contains("the disk has taken longer than 30 s"), "{failure}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// A process that was stopped has not waited for the disk meanwhile.
+    #[tokio::test]
+    async fn only_the_time_for_which_the_process_runs_counts() {
+        let dir = dir("counts");
+        let Prepared { mut driver, .. } = durable(&dir).await;
+        driver.saving.journal.as_mut().unwrap().writer = Writer::hanging();
+        let line = roundelay_core::multicast::Line::Unlogged;
+        driver.saving.append(&roundelay_core::multicast::LogEntry { number: 1, line });
+        assert_eq!(driver.saving.deadline(), None);
+        driver.saving.flush(Time::ZERO);
+        for hour in 1..30 {
+            let now = Time::ZERO + Duration::from_hours(hour);
+            assert!(driver.saving.check(now).is_ok());
+            assert!(driver.saving.check(now).is_ok());
+            assert_eq!(driver.saving.deadline(), Some(now + SECOND));
+        }
+        assert!(driver.saving.check(Time::ZERO + Duration::from_hours(30)).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -267,9 +411,9 @@ mod tests {
             let line = roundelay_core::multicast::Line::Unlogged;
             driver.saving.append(&roundelay_core::multicast::LogEntry { number, line });
             // The first is on its way when the others come.
-            driver.saving.flush();
+            driver.saving.flush(Time::ZERO);
         }
-        driver.saving.finish().await.unwrap();
+        driver.saving.finish(Time::ZERO).await.unwrap();
         let (_, entries) = crate::storage::log::Log::open(&dir, true).unwrap();
         assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [1, 2, 3]);
         drop(driver);

@@ -3,8 +3,12 @@
 //! What is appended between two syncs is a *batch*: a header with its length, checksums of the header
 //! and of the entries, and the entries. A batch is written when the one before is on disk. So after a
 //! crash only the last batch can be torn, and is dropped: nobody was told that it is there. What a
-//! crash leaves of it ends early, or has a sector that was never written. Whatever else is wrong is
-//! damage, and the log is not used.
+//! crash leaves of it ends early, or has a sector that was never written, all of it zero. No sector of a
+//! batch is all zero: the entries are interspersed with *guards*. Whatever else is wrong is damage, and
+//! the log is not used.
+//!
+//! The first file is there, empty, before the node is in its first view. So an empty one says that
+//! nothing was acknowledged; where none is, there was no log, or people have moved it away.
 //!
 //! A file that is large enough ends with a batch of no entries, a *seal*, and is followed by a new one,
 //! named after its first entry. It goes as a whole when none of its entries is needed any more.
@@ -19,6 +23,7 @@ use std::{
     fs::{self, File},
     io::{Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What every batch begins with, to find it by,
@@ -31,10 +36,16 @@ const LENGTH: usize = MARK.len() + 1 + 4;
 const HEADER: usize = LENGTH + 4 + 4;
 /// A disk writes so many bytes, or none of them.
 const SECTOR: usize = 512;
+/// Of the entries in a batch so many bytes, and the last of them, are followed
+const STRIDE: usize = SECTOR / 2 - 1;
+/// by one that is not zero.
+const GUARD: u8 = b'|';
 /// A file that has grown beyond this is followed by a new one.
 const FILE_BYTES: u64 = 8 << 20;
 /// What the names of the files begin and end with.
 const NAME: (&str, &str) = ("order-", ".log");
+/// What the name of a file ends with until it is whole.
+const UNFINISHED: &str = "log.new";
 
 /// The log, open for appending.
 #[derive(Debug)]
@@ -44,6 +55,8 @@ pub(crate) struct Log {
     files: VecDeque<u64>,
     /// The last of them, and how long it is.
     last: Option<(File, u64)>,
+    /// Nobody else may use the directory while this writes, however long it takes.
+    _lock: Option<Arc<File>>,
 }
 
 /// Entries that are to be written together.
@@ -53,7 +66,10 @@ pub(crate) struct Batch {
     first: u64,
     /// and of the last.
     last: u64,
+    /// The entries, each after its length.
     bytes: Vec<u8>,
+    /// What is written: a header, and the entries with guards.
+    guarded: Vec<u8>,
     /// The entries up to this one are not needed.
     trim: u64,
 }
@@ -63,7 +79,6 @@ impl Batch {
     pub(crate) fn push(&mut self, entry: &LogEntry) {
         if self.bytes.is_empty() {
             self.first = entry.number;
-            self.bytes.resize(HEADER, 0);
         }
         self.last = entry.number;
         let start = self.bytes.len();
@@ -84,13 +99,34 @@ impl Batch {
         self.bytes.is_empty()
     }
 
-    fn finish(&mut self) {
-        let header = header(&self.bytes[HEADER..]);
-        self.bytes[..HEADER].copy_from_slice(&header);
+    /// What is to be written.
+    fn finish(&mut self) -> &[u8] {
+        self.guarded.clear();
+        self.guarded.resize(HEADER, 0);
+        for piece in self.bytes.chunks(STRIDE) {
+            self.guarded.extend_from_slice(piece);
+            self.guarded.push(GUARD);
+        }
+        let header = header(&self.guarded[HEADER..]);
+        self.guarded[..HEADER].copy_from_slice(&header);
+        &self.guarded
     }
 }
 
-/// The header of these entries.
+/// The entries without the guards.
+fn unguarded(entries: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(entries.len());
+    for piece in entries.chunks(STRIDE + 1) {
+        let (guard, piece) = piece.split_last()?;
+        bytes.extend_from_slice(piece);
+        if *guard != GUARD {
+            return None;
+        }
+    }
+    Some(bytes)
+}
+
+/// The header of these entries, with guards.
 fn header(entries: &[u8]) -> [u8; HEADER] {
     let length = (entries.len() as u32).to_be_bytes();
     let mut header = [0; HEADER];
@@ -116,16 +152,15 @@ impl Log {
     /// member: then a log that is not there would have had something to say.
     pub(crate) fn open(dir: &Path, began: bool) -> Result<(Self, Vec<LogEntry>)> {
         let files = files(dir)?;
+        let mut log = Self { dir: dir.to_owned(), files: VecDeque::new(), last: None, _lock: None };
         if !began {
-            // It was in no view: nobody counts on what it has learned.
-            for first in &files {
-                let path = path(dir, *first);
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
-            }
+            log.begin(&files)?;
+            return Ok((log, Vec::new()));
         }
-        let mut log = Self { dir: dir.to_owned(), files: VecDeque::new(), last: None };
         let mut entries: Vec<LogEntry> = Vec::new();
-        let files = if began { files } else { Vec::new() };
+        if files.is_empty() {
+            entries.push(log.begin_late()?);
+        }
         let mut sealed = false;
         for first in files {
             sealed = log.read(first, &mut entries)?;
@@ -134,13 +169,42 @@ impl Log {
             let path = path(dir, entries.last().map_or(1, |last| last.number + 1));
             return Err(damaged(&path, "it is missing: nothing is left of the newest part"));
         }
-        if began && entries.is_empty() {
-            let mut batch = Batch::default();
-            batch.push(&LogEntry { number: 1, line: Line::Unlogged });
-            entries.push(LogEntry { number: 1, line: Line::Unlogged });
-            log.write(&mut batch)?;
-        }
         Ok((log, entries))
+    }
+
+    /// Begins anew: the node was in no view, so nobody counts on what it has learned.
+    fn begin(&mut self, files: &[u64]) -> Result<()> {
+        for first in files {
+            let path = path(&self.dir, *first);
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        // They must not come back beside the new one.
+        sync(&self.dir)?;
+        self.begin_file(1)
+    }
+
+    /// Begins with an entry that says that there was no log before. The file has its name only when that
+    /// is in it: an empty one says the contrary.
+    fn begin_late(&mut self) -> Result<LogEntry> {
+        let entry = LogEntry { number: 1, line: Line::Unlogged };
+        let mut batch = Batch::default();
+        batch.push(&entry);
+        let path = path(&self.dir, 1);
+        let unfinished = path.with_extension(UNFINISHED);
+        let mut file = File::create(&unfinished).map_err(failed("create", &unfinished))?;
+        let bytes = batch.finish();
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        written.map_err(failed("write", &unfinished))?;
+        fs::rename(&unfinished, &path).map_err(failed("create", &path))?;
+        sync(&self.dir)?;
+        self.last = Some((file, bytes.len() as u64));
+        self.files.push_back(1);
+        Ok(entry)
+    }
+
+    /// Keeps the lock of the directory.
+    pub(crate) fn locked(self, lock: Option<Arc<File>>) -> Self {
+        Self { _lock: lock, ..self }
     }
 
     /// Whether there is a log in this directory.
@@ -151,15 +215,15 @@ impl Log {
     /// Writes a batch, which is on disk when this returns, and forgets what is not needed.
     /// The number of the last entry.
     pub(crate) fn write(&mut self, batch: &mut Batch) -> Result<u64> {
-        batch.finish();
         if self.last.as_ref().is_none_or(|(_, bytes)| *bytes > FILE_BYTES) {
             self.begin_file(batch.first)?;
         }
         let path = path(&self.dir, *self.files.back().expect("a file was begun"));
         let (file, bytes) = self.last.as_mut().expect("a file was begun");
-        file.write_all(&batch.bytes).map_err(failed("write", &path))?;
+        let guarded = batch.finish();
+        file.write_all(guarded).map_err(failed("write", &path))?;
         file.sync_data().map_err(failed("write", &path))?;
-        *bytes += batch.bytes.len() as u64;
+        *bytes += guarded.len() as u64;
         batch.bytes.clear();
         self.remove_until(batch.trim)?;
         Ok(batch.last)
@@ -196,7 +260,13 @@ impl Log {
     fn read(&mut self, first: u64, entries: &mut Vec<LogEntry>) -> Result<bool> {
         let path = path(&self.dir, first);
         let bytes = fs::read(&path).map_err(failed("read", &path))?;
-        if entries.last().is_some_and(|last| last.number + 1 != first) {
+        let follows = match (entries.last(), self.files.back()) {
+            (Some(last), _) => last.number + 1 == first,
+            // A file has entries before the next one is begun.
+            (None, Some(_)) => false,
+            (None, None) => true,
+        };
+        if !follows {
             return Err(damaged(&path, "entries before it are missing"));
         }
         let (mut begin, mut end, mut sealed) = (0, 0, false);
@@ -212,6 +282,10 @@ impl Log {
             (begin, end) = (end, next);
         }
         check_end(&bytes, end, &path)?;
+        // It has entries before those that come before it go.
+        if entries.is_empty() && first != 1 {
+            return Err(damaged(&path, "entries before it are missing"));
+        }
         let mut file = File::options().write(true).open(&path).map_err(failed("write", &path))?;
         // Nobody was told of what is torn. The rest is told of, so it must be on disk for sure: also
         // the last batch, if the system has kept it in mind though the disk had refused it.
@@ -240,7 +314,7 @@ fn check_end(bytes: &[u8], at: usize, path: &Path) -> Result<()> {
 }
 
 /// Whether a batch that began here, if any, was not written to its end. (Of a file that grows, a sector
-/// that was not written is not there, or is zero.)
+/// that was not written is not there, or is zero; none that was written is.)
 fn is_torn(bytes: &[u8], at: usize) -> bool {
     let rest = &bytes[at..];
     let end = match length(rest) {
@@ -294,8 +368,9 @@ pub(crate) fn check_record(record: &Record, entries: &[LogEntry], path: &Path) -
     Err(StorageError::Damaged { path: path.to_owned(), reason: reason.into() })
 }
 
-fn decode(mut bytes: &[u8]) -> Option<Vec<LogEntry>> {
-    let mut entries = Vec::new();
+fn decode(entries: &[u8]) -> Option<Vec<LogEntry>> {
+    let bytes = unguarded(entries)?;
+    let (mut bytes, mut entries) = (&bytes[..], Vec::new());
     while !bytes.is_empty() {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let (entry, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
@@ -323,243 +398,4 @@ fn files(dir: &Path) -> Result<Vec<u64>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use roundelay_core::tokenring::Mode;
-
-    /// A directory that goes with the value.
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let name = format!("roundelay-log-{name}-{}", std::process::id());
-            let dir = std::env::temp_dir().join(name);
-            let _ = fs::remove_dir_all(&dir);
-            fs::create_dir_all(&dir).unwrap();
-            Self(dir)
-        }
-
-        fn open(&self) -> Result<(Log, Vec<u64>)> {
-            let (log, entries) = Log::open(&self.0, true)?;
-            Ok((log, entries.iter().map(|entry| entry.number).collect()))
-        }
-
-        fn only_file(&self) -> PathBuf {
-            path(&self.0, files(&self.0).unwrap()[0])
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn entry(number: u64, bytes: usize) -> LogEntry {
-        let payload = Bytes::from(vec![number as u8; bytes]);
-        LogEntry { number, line: Line::Message { sender: 1, sequence: number, time: 7, payload } }
-    }
-
-    fn write(log: &mut Log, numbers: impl IntoIterator<Item = u64>, bytes: usize) {
-        let mut batch = Batch::default();
-        for number in numbers {
-            batch.push(&entry(number, bytes));
-        }
-        let last = batch.last;
-        assert_eq!(log.write(&mut batch).unwrap(), last);
-    }
-
-    /// Entries 1 (that there was no log before), 2 and 3, 4, each line a batch.
-    fn written(name: &str) -> Dir {
-        let dir = Dir::new(name);
-        let (mut log, entries) = dir.open().unwrap();
-        assert_eq!(entries, [1]);
-        write(&mut log, 2..=3, 10);
-        write(&mut log, [4], 10);
-        dir
-    }
-
-    #[test]
-    fn what_was_written_is_read() {
-        let dir = written("read");
-        let (_, entries) = Log::open(&dir.0, true).unwrap();
-        assert_eq!(entries[0].line, Line::Unlogged);
-        assert_eq!(entries[1..], [entry(2, 10), entry(3, 10), entry(4, 10)]);
-        assert!(Log::is_in(&dir.0).unwrap());
-        let (mut log, _) = dir.open().unwrap();
-        write(&mut log, [5], 0);
-        assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn who_was_in_no_view_begins_anew() {
-        let dir = written("anew");
-        assert_eq!(Log::open(&dir.0, false).unwrap().1, []);
-        assert!(!Log::is_in(&dir.0).unwrap());
-    }
-
-    #[test]
-    fn a_torn_batch_at_the_end_is_dropped_wherever_it_is_torn() {
-        let dir = written("torn");
-        let whole = fs::read(dir.only_file()).unwrap();
-        let last = (0..whole.len()).rfind(|at| batch(&whole, *at).is_some()).unwrap();
-        for end in last..whole.len() {
-            fs::write(dir.only_file(), &whole[..end]).unwrap();
-            assert_eq!(dir.open().unwrap().1, [1, 2, 3], "torn at {end}");
-            // What comes next follows what is sound.
-            let (mut log, _) = dir.open().unwrap();
-            write(&mut log, [4], 1);
-            assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4]);
-        }
-    }
-
-    #[test]
-    fn damage_before_a_sound_batch_is_refused() {
-        let dir = written("damage");
-        let whole = fs::read(dir.only_file()).unwrap();
-        let last = (0..whole.len()).rfind(|at| batch(&whole, *at).is_some()).unwrap();
-        for at in 0..last {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 0x40;
-            fs::write(dir.only_file(), &bytes).unwrap();
-            let error = dir.open().unwrap_err().to_string();
-            assert!(error.contains("is damaged, a wrong checksum"), "byte {at}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_in_the_last_batch_is_told_from_a_torn_one() {
-        let dir = written("flipped");
-        let whole = fs::read(dir.only_file()).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            fs::write(dir.only_file(), &bytes).unwrap();
-            let error = dir.open().unwrap_err();
-            assert!(matches!(error, StorageError::DamagedLog { .. }), "bit {bit}: {error}");
-            assert_eq!(fs::read(dir.only_file()).unwrap(), bytes, "it is left as it is");
-        }
-    }
-
-    #[test]
-    fn a_batch_of_which_a_sector_was_not_written_is_torn() {
-        let dir = written("sectors");
-        let sound = fs::read(dir.only_file()).unwrap().len();
-        let (mut log, _) = dir.open().unwrap();
-        write(&mut log, [5], 2000);
-        let whole = fs::read(dir.only_file()).unwrap();
-        for start in (0..whole.len()).step_by(SECTOR) {
-            let mut bytes = whole.clone();
-            let end = (start + SECTOR).min(whole.len());
-            bytes[start.max(sound)..end].fill(0);
-            fs::write(dir.only_file(), &bytes).unwrap();
-            assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4], "sector at {start}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_missing_is_noticed_unless_it_is_the_oldest() {
-        for missing in 0..3 {
-            let dir = Dir::new("missing");
-            let (mut log, _) = dir.open().unwrap();
-            for number in 2..=24 {
-                write(&mut log, [number], 1 << 20);
-            }
-            let firsts = files(&dir.0).unwrap();
-            assert_eq!(firsts.len(), 3);
-            fs::remove_file(path(&dir.0, firsts[missing])).unwrap();
-            match missing {
-                0 => assert_eq!(dir.open().unwrap().1[0], firsts[1]),
-                1 => assert!(dir.open().unwrap_err().to_string().contains("entries before it")),
-                _ => assert!(dir.open().unwrap_err().to_string().contains("it is missing")),
-            }
-        }
-    }
-
-    #[test]
-    fn a_crash_between_two_files_loses_nothing() {
-        let dir = written("between");
-        let old = fs::read(dir.only_file()).unwrap();
-        // The new one is there, and the seal of the old one was torn.
-        fs::write(path(&dir.0, 5), []).unwrap();
-        fs::write(dir.only_file(), [&old[..], &header(&[])[..9]].concat()).unwrap();
-        let (mut log, _) = dir.open().unwrap();
-        write(&mut log, [5], 10);
-        assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn another_format_is_not_taken_for_damage() {
-        let dir = written("format");
-        let mut bytes = fs::read(dir.only_file()).unwrap();
-        bytes[MARK.len()] = b'2';
-        let sum = checksum(&[&bytes[..LENGTH]]).to_be_bytes();
-        bytes[LENGTH..LENGTH + 4].copy_from_slice(&sum);
-        fs::write(dir.only_file(), &bytes).unwrap();
-        let error = dir.open().unwrap_err().to_string();
-        assert!(error.contains("another version"), "{error}");
-    }
-
-    #[test]
-    fn a_log_that_has_got_further_than_the_record_is_refused() {
-        use crate::wire::tests::change::record;
-        use proptest::{
-            strategy::{Strategy as _, ValueTree as _},
-            test_runner::TestRunner,
-        };
-        let tree = record().new_tree(&mut TestRunner::deterministic()).unwrap();
-        let mut record = tree.current();
-        record.installed.view.number = 7;
-        let began = |number, mode| {
-            let view = View { number, mode, ..record.installed.view.clone() };
-            let cut = Box::new(record.installed.order.clone());
-            vec![LogEntry { number: 1, line: Line::Began { view: view.into(), cut, position: 0 } }]
-        };
-        let mode = record.installed.view.mode;
-        let check =
-            |entries: Vec<LogEntry>| check_record(&record, &entries, Path::new("view.redb"));
-        assert!(check(Vec::new()).is_ok());
-        assert!(check(began(6, mode)).is_ok());
-        assert!(check(began(7, mode)).is_ok());
-        let other = match mode {
-            Mode::Rest => Mode::Circulate,
-            Mode::Circulate => Mode::Rest,
-        };
-        for log in [began(8, mode), began(7, other)] {
-            let error = check(log).unwrap_err().to_string();
-            assert!(error.contains("older copy"), "{error}");
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_full_disk_is_an_error_and_what_was_written_before_stays() {
-        let dir = written("full");
-        let (mut log, _) = dir.open().unwrap();
-        log.last = Some((File::options().write(true).open("/dev/full").unwrap(), 0));
-        let mut batch = Batch::default();
-        batch.push(&entry(5, 10));
-        let error = log.write(&mut batch).unwrap_err().to_string();
-        assert!(error.contains("cannot write ") && error.contains("make room"), "{error}");
-        assert_eq!(dir.open().unwrap().1, [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn files_that_nobody_needs_go() {
-        let dir = Dir::new("trim");
-        let (mut log, _) = dir.open().unwrap();
-        for number in 2..=40 {
-            write(&mut log, [number], 1 << 20);
-        }
-        let before = files(&dir.0).unwrap();
-        assert!(before.len() > 3, "{before:?}");
-        let mut batch = Batch::default();
-        batch.push(&entry(41, 1));
-        batch.trim(before[2]);
-        log.write(&mut batch).unwrap();
-        assert_eq!(files(&dir.0).unwrap(), before[2..]);
-        let (first, last) = (before[2], 41);
-        assert_eq!(dir.open().unwrap().1, (first..=last).collect::<Vec<_>>());
-    }
-}
+mod tests;

@@ -56,7 +56,7 @@ impl Storage {
         let path = PathBuf::from(FILE);
         let opened = settings().create_with_backend(disk.powered(power));
         let database = opened.map_err(|error| explain(error.into(), "open", &path))?;
-        Ok(Self { database, node: name("p1"), path, _lock: None })
+        Ok(Self { database, node: name("p1"), path, lock: None })
     }
 
     /// A disk with a file that has been begun, and no record.

@@ -3,7 +3,9 @@
 use crate::dice::Dice;
 use roundelay_core::{multicast::LogEntry, view::Record};
 
-/// The disk of one node: a record that is replaced at once, and a log that is durable later.
+/// The disk of one node: a record that is replaced at once, and a log that is durable later. The log is
+/// there, empty, before the first record: an empty one says that nothing was acknowledged. (Nobody
+/// moves it away and leaves the record here: that is tried with the real disk.)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
     record: Option<Record>,
