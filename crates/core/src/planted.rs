@@ -91,6 +91,8 @@ bugs! {
     AcksBeforeDurable,
     /// Multicast, T9: a cut is accepted, or installed, before its messages are on disk here.
     AcceptsBeforeDurable,
+    /// Multicast, T9: a wedged member reports what is not on disk, and others let go of it.
+    ReportsBeforeDurable,
     /// Multicast, T9: a joiner takes part before what it has learned is on disk.
     CountsUnsavedLessons,
     /// Multicast, T9: the log lets go of what comes before a mark that is not on disk, or of what is

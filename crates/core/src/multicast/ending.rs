@@ -2,6 +2,7 @@
 
 use super::{Cut, Cx, Report, Timer, gather::Ended, group::Group, log::Log, stream::Stream};
 use crate::planted::Bug;
+use alloc::vec::Vec;
 
 /// Whether a rule is left out without which the cut need not be what is delivered here.
 pub(super) fn is_excused(cx: &Cx<'_>) -> bool {
@@ -26,11 +27,19 @@ impl Group {
         if self.frozen.is_some() {
             return;
         }
-        self.frozen = Some(Report {
-            received: self.streams.iter().map(Stream::received).collect(),
-            clock: self.log.clock,
-        });
+        self.frozen = Some(Report { received: self.received(cx), clock: self.log.clock });
         self.stop(cx);
+    }
+
+    /// Per position: what a restart does not take away (T9). Others let go of what they are told is
+    /// here, and may be the last that have it.
+    fn received(&self, cx: &Cx<'_>) -> Vec<u64> {
+        let in_memory = self.standing.is_restored() || cx.has(Bug::ReportsBeforeDurable);
+        let received = |(sender, stream): (usize, &Stream)| {
+            // What an earlier life has left is on disk.
+            if in_memory { stream.received() } else { self.receipts.of(self.me, sender) }
+        };
+        self.streams.iter().enumerate().map(received).collect()
     }
 
     /// What this member knew when it was wedged. Nothing, if it had not even got what comes before

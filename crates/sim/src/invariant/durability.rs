@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// As long as all nodes that were members have durable logs, and all of them keep their disks, no
 /// view begins with a loss. (So what was delivered stays in the order, at its position: that is
-/// view synchrony.) And who has a log says of no message that it is received, and sends none, before
-/// it is on disk; nor accepts anything before the disk has all of the log.
+/// view synchrony.) And who has a log says of no message that it is received, not even in the report
+/// of its view, and sends none, before it is on disk; nor accepts anything before the disk has all of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Durability {
     /// Who has saved that it is a member,
@@ -127,6 +127,16 @@ impl Log {
                 }
                 _ => Ok(()),
             },
+            node::Message::Change(change::Message {
+                view,
+                body: change::Body::Promise { report, .. },
+                ..
+            }) if *view == self.view => {
+                let received = report.order.iter().flat_map(|order| &order.received);
+                let early = received.zip(&self.kept).any(|(said, kept)| said > kept);
+                let what = || format!("reports {:?} when {:?} is on disk", report.order, self.kept);
+                if early { Err(what()) } else { Ok(()) }
+            }
             node::Message::Change(change::Message {
                 view,
                 body: change::Body::Accepted { ballot },

@@ -37,6 +37,8 @@ crate::planted! {
         AcksBeforeDurable breaks "durability" within 400 seeds,
     a_cut_that_is_accepted_before_the_disk_has_it_is_found:
         AcceptsBeforeDurable breaks "durability" within 400 seeds,
+    a_report_before_the_disk_is_found:
+        ReportsBeforeDurable breaks "durability" within 400 seeds,
     a_log_that_is_not_reported_is_found: ForgetsLog breaks "durability" within 400 seeds,
     positions_given_again_after_a_loss_are_found:
         CeilingIgnored breaks "view_synchrony" within 400 seeds,

@@ -4,8 +4,13 @@ use super::*;
 use crate::view::{Record, Saved, Value};
 
 fn durable(position: usize) -> Hand {
+    durable_at(position, None)
+}
+
+fn durable_at(position: usize, planted: Option<Bug>) -> Hand {
     let config = Config { durable: true, ..config(position) };
     let mut hand = Hand::before_install(config);
+    hand.planted = planted;
     let began =
         Line::Began { view: Box::new(view(3)), cut: Box::new(Cut::founding(3)), position: 0 };
     assert_eq!(hand.found(3), [appends(1, began)]);
@@ -63,13 +68,49 @@ fn a_cut_is_gathered_when_all_of_it_is_durable() {
     assert_eq!(b.handle(Input::Appended(2)), gathered());
 }
 
+/// Others let go of what all have reported, and a restart may take away what is not on disk.
+#[test]
+fn a_report_has_what_is_durable() {
+    let reports = |durable, bug| {
+        let mut b = durable_at(1, bug);
+        b.hear(0, data(1, 1, "x"));
+        b.hear(0, data(2, 2, "y"));
+        b.handle(Input::Appended(durable));
+        b.command(Command::Wedge);
+        b.handle(Input::Appended(3));
+        b.machine.report().map(|report| report.received)
+    };
+    assert_eq!(reports(1, None), Some(vec![0, 0, 0]));
+    assert_eq!(reports(2, None), Some(vec![1, 0, 0]));
+    assert_eq!(reports(1, Some(Bug::ReportsBeforeDurable)), Some(vec![2, 0, 0]));
+}
+
+/// What nobody has reported is not in the cut: of the others it is forgotten, and what is own is sent
+/// again (T10).
+#[test]
+fn what_is_not_durable_is_sent_again_in_the_next_view() {
+    let mut a = durable(0);
+    a.send(7, "mine");
+    a.hear(1, data(1, 9, "x"));
+    a.command(Command::Wedge);
+    let cut = Cut { clock: 9, ..empty_cut() };
+    let next = Command::Install { view: later(2, &[(0, 1), (1, 1), (2, 1)]), cut: Box::new(cut) };
+    a.command(Command::Close { cut: Box::new(empty_cut()) });
+    let again = message(0, 1, 10, "mine");
+    let appended = a.command(next).into_iter().filter(|out| matches!(out, Effect::Append(_)));
+    assert_eq!(appended.last(), Some(appends(5, again)));
+}
+
+fn empty_cut() -> Cut {
+    Cut { ends: vec![0; 3], stable: vec![0; 3], ..Cut::founding(3) }
+}
+
 #[test]
 fn a_cut_that_is_gathered_before_the_disk_has_it_is_shown() {
     let mut b = durable(1);
     b.planted = Some(Bug::AcceptsBeforeDurable);
     b.command(Command::Wedge);
-    let cut = Cut { ends: vec![0; 3], stable: vec![0; 3], ..Cut::founding(3) };
-    let gather = Command::Gather { cut: Box::new(cut), holders: Vec::new(), insists: true };
+    let gather = Command::Gather { cut: Box::new(empty_cut()), holders: Vec::new(), insists: true };
     assert_eq!(b.command(gather), gathered());
 }
 
