@@ -256,6 +256,16 @@ pub enum Line {
     Unlogged,
 }
 
+impl Line {
+    /// The view that it is about, if it says so.
+    fn view(&self) -> Option<&View> {
+        match self {
+            Self::Began { view, .. } | Self::Mark { view, .. } => Some(view),
+            Self::Message { .. } | Self::Learned(_) | Self::Missed { .. } | Self::Unlogged => None,
+        }
+    }
+}
+
 /// The timers of the multicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -286,8 +296,9 @@ pub enum Command {
         /// Where it begins.
         cut: Box<Cut>,
     },
-    /// An earlier life was a member of this view, which began at this cut: this one remembers nothing,
-    /// and is wedged and mute in it (V6). It can gather, and answer who fetches.
+    /// An earlier life was a member of this view, which began at this cut: this one is wedged and mute
+    /// in it (V6), and knows of it what the durable log has, if there is one (T9). It can gather, and
+    /// answer who fetches.
     Restore {
         /// The view.
         view: View,

@@ -100,6 +100,9 @@ bugs! {
     TrimsEarly,
     /// Multicast, T9: who was started again does not report what its log holds.
     ForgetsLog,
+    /// Multicast, T9: the order of another group, which was learned before, counts as that of a group
+    /// whose first view has not begun here yet.
+    RecallsForeignOrder,
     /// Multicast, T9: a log that lacks a message in the middle counts as all that was acknowledged.
     GapForgiven,
     /// Gossip, streams: a rumor that is known is taken again.

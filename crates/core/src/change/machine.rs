@@ -79,7 +79,8 @@ pub(super) struct Seat {
     pub(super) me: usize,
     /// and the others.
     pub(super) peers: Arc<[NodeId]>,
-    /// This life remembers nothing of the view, whose member was an earlier one (V6).
+    /// The member of the view was an earlier life: of what that did this one knows the order at most
+    /// (V6, T9).
     pub(super) mute: bool,
     pub(super) promised: Option<Ballot>,
     pub(super) accepted: Option<(Ballot, Value)>,

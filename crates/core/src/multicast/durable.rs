@@ -33,7 +33,7 @@ pub(super) struct Journal {
     pending: VecDeque<Pending>,
     /// The view, if this node is in one,
     view: Option<View>,
-    /// and the entry that says that it began, if this life has written that.
+    /// and the entry that says that the last one began.
     began: Option<u64>,
     /// From where the log could be read again, oldest first. If they are too many, each second one
     /// goes: so they reach as far back as is kept.
@@ -68,9 +68,43 @@ struct Anchor {
 }
 
 impl Journal {
-    /// What an earlier life has left: its last entry, and what lies before its first.
-    pub(super) fn recalled(last: u64, since: u64) -> Self {
-        Self { last, durable: last, since, ..Self::default() }
+    /// What an earlier life has left, which is of no use: all up to this entry.
+    pub(super) fn past(last: u64) -> Self {
+        Self { last, durable: last, since: last, ..Self::default() }
+    }
+
+    /// What an earlier life has left, with the points from which it could read that again: so the log
+    /// is trimmed as if this life had written it, however often the node is started.
+    pub(super) fn recalled(entries: &[LogEntry], every: usize) -> Self {
+        let since = entries.first().map_or(0, |entry| entry.number - 1);
+        let mut journal = Self { since, ..Self::default() };
+        for entry in entries {
+            journal.last = entry.number;
+            journal.note(&entry.line, every);
+        }
+        // This life is in no view yet.
+        Self { durable: journal.last, view: None, ..journal }
+    }
+
+    /// What the last entry says.
+    fn note(&mut self, line: &Line, every: usize) {
+        match line {
+            Line::Began { view, position, .. } => self.note_began(view, *position),
+            Line::Mark { view, position, since, .. } => self.anchor(Anchor {
+                number: self.last,
+                view: view.number,
+                received: None,
+                position: *position,
+                since: *since,
+            }),
+            Line::Message { payload, .. } => {
+                (self.messages, self.bytes) = (self.messages + 1, self.bytes + payload.len());
+            }
+            Line::Learned(delivery) => {
+                self.note_learned(delivery.position, delivery.payload.len(), every);
+            }
+            Line::Missed { .. } | Line::Unlogged => {}
+        }
     }
 
     /// The same for another group: nothing that was written is of use.
@@ -87,11 +121,16 @@ impl Journal {
 
     /// A view begins.
     pub(super) fn begin(&mut self, view: &View, cut: &Cut, position: u64, cx: &mut Cx<'_>) {
+        let (boxed, cut) = (Box::new(view.clone()), Box::new(cut.clone()));
+        self.append(Line::Began { view: boxed, cut, position }, cx);
+        self.pending.clear();
+        self.note_began(view, position);
+    }
+
+    fn note_began(&mut self, view: &View, position: u64) {
         // Others may lack what this node has of the view before, and of no other (V1).
         let since = self.needed().max(self.began.map_or(0, |number| number - 1));
-        let (boxed, cut) = (Box::new(view.clone()), Box::new(cut.clone()));
-        let number = self.append(Line::Began { view: boxed, cut, position }, cx);
-        self.pending.clear();
+        let number = self.last;
         self.anchor(Anchor { number, view: view.number, received: None, position, since });
         (self.view, self.began) = (Some(view.clone()), Some(number));
     }
@@ -220,7 +259,7 @@ impl Group {
     /// Messages were fetched for the cut: it is accepted once they are durable (T7, T9).
     pub(super) fn keep_fetched(&mut self, sender: usize, from: u64, to: u64, cx: &mut Cx<'_>) {
         // Who does not remember the view has nothing that these would follow.
-        let forgetful = self.standing.is_restored() && !self.standing.remembers();
+        let forgetful = self.standing.is_forgetful();
         let Some(journal) = self.log.journal.as_mut().filter(|_| !forgetful) else { return };
         let Some(gathering) = &self.gathering else { return };
         for (sequence, ready) in gathering.stream(sender).range(from, to) {

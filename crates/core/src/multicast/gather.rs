@@ -117,7 +117,7 @@ impl Group {
         let vain = same.map_or(0, |gathering| gathering.vain + 1);
         let streams = before.map(|gathering| gathering.streams);
         // Who has no memory itself keeps for others what they may lack, and no more.
-        let forgetful = self.standing.is_restored() && !self.standing.remembers();
+        let forgetful = self.standing.is_forgetful();
         let begin = |(stream, stable): (&Stream, &u64)| {
             let skipped = if forgetful { *stable } else { 0 };
             Stream::beginning(stream.received().max(skipped), stream.clock())
@@ -203,7 +203,7 @@ impl Group {
         // Those who had it may all have forgotten. Who delivers nothing here does not let the end of
         // the view depend on it (V6).
         let in_vain = gathering.vain > ROUNDS_MAX * gathering.holders.len() && !gathering.insists;
-        let forgetful = self.standing.is_restored() && !self.standing.remembers();
+        let forgetful = self.standing.is_forgetful();
         if forgetful && in_vain && !cx.has(Bug::GathersForEver) {
             gathering.cut.ends = gathering.streams.iter().map(Stream::received).collect();
         }

@@ -87,6 +87,10 @@ impl Standing {
         self.restored != Restored::Not
     }
 
+    pub(super) fn is_forgetful(&self) -> bool {
+        self.restored == Restored::Forgetful
+    }
+
     pub(super) fn remembers(&self) -> bool {
         self.restored == Restored::Remembering
     }

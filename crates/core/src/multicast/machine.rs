@@ -2,11 +2,15 @@
 //! boundaries.
 
 use super::{
-    Body, Command, Cut, Cx, Input, InputOf, LogEntry, Message, Multicast, Timer,
+    Body, Command, Cut, Cx, Input, InputOf, Message, Multicast, Timer,
     group::Group,
     learning::{Learning, Lesson},
 };
-use crate::{id::NodeId, planted::Bug, view::View};
+use crate::{
+    id::NodeId,
+    planted::Bug,
+    view::{Saved, View},
+};
 use alloc::vec::Vec;
 
 /// Whether this input is more than the group of one view can handle.
@@ -32,7 +36,7 @@ pub(super) fn is_beyond_view(input: &InputOf<Multicast>) -> bool {
 impl Multicast {
     pub(super) fn beyond_view(&mut self, input: InputOf<Self>, cx: &mut Cx<'_>) {
         match input {
-            Input::Start(saved) => self.on_start(saved.map(|saved| saved.log), cx),
+            Input::Start(saved) => self.on_start(saved.map(|saved| *saved), cx),
             Input::Appended(number) => self.on_appended(number, cx),
             Input::Message { from, message } => self.on_message(from, message, cx),
             Input::Timer(_) => self.on_learn_timer(cx),
@@ -90,6 +94,8 @@ impl Multicast {
         if self.group.as_ref().is_some_and(is_restored) {
             return; // At the start, for its report.
         }
+        // What is learned from here on could be delivered twice: it may be in the view.
+        self.end_learning(cx);
         let remembers = self.end_restored(view.number, cut, cx);
         if let Some(mut log) = self.log.take() {
             let segment =
@@ -112,11 +118,11 @@ impl Multicast {
     }
 
     /// What an earlier life has left in its log.
-    fn on_start(&mut self, entries: Option<Vec<LogEntry>>, cx: &mut Cx<'_>) {
-        if let (Some(entries), Some(log)) = (entries, self.log.as_mut())
+    fn on_start(&mut self, saved: Option<Saved>, cx: &mut Cx<'_>) {
+        if let (Some(saved), Some(log)) = (saved, self.log.as_mut())
             && log.config.durable
         {
-            log.recall(entries, cx);
+            log.recall(saved.log, &saved.record.installed.view, cx);
         }
     }
 

@@ -247,11 +247,27 @@ impl Recall {
 
 impl Log {
     /// What an earlier life has left: its deliveries are delivered again, as far as they are kept.
-    pub(super) fn recall(&mut self, entries: Vec<LogEntry>, cx: &mut Cx<'_>) {
-        let last = entries.last().map_or(0, |entry| entry.number);
-        let since = entries.first().map_or(0, |entry| entry.number - 1);
-        self.journal = Some(Journal::recalled(last, since));
+    ///
+    /// It may have been about to begin the first view of a group when it ended, and have had the order
+    /// of another one before. Then nothing but the numbering is of use.
+    pub(super) fn recall(&mut self, mut entries: Vec<LogEntry>, installed: &View, cx: &mut Cx<'_>) {
+        let knows = |entry: &LogEntry| entry.line.view().is_some_and(|view| view == installed);
+        let is_foreign = installed.number == 1
+            && !entries.iter().any(knows)
+            && !cx.has(Bug::RecallsForeignOrder);
+        let mut complete = true;
+        self.journal = Some(if is_foreign {
+            // Messages are of a view that has begun: if it is this one, the log lacks its beginning.
+            let tells = |line: &Line| matches!(line, Line::Message { .. } | Line::Unlogged);
+            complete = !entries.iter().any(|entry| tells(&entry.line));
+            let last = entries.last().map_or(0, |entry| entry.number);
+            entries.clear();
+            Journal::past(last)
+        } else {
+            Journal::recalled(&entries, self.config.history_messages_max / 4)
+        });
         let mut recall = Recall::new(entries, History::new(&self.config), cx);
+        recall.complete &= complete;
         let history = core::mem::replace(&mut recall.history, History::new(&self.config));
         self.clock = recall.clock;
         let first = history.first().unwrap_or(recall.position + 1);
@@ -263,7 +279,9 @@ impl Log {
             self.deliver(delivery.clone(), cx);
         }
         self.ended = recall.ended.take().map(|(segment, cut)| segment.ended(&cut, self));
-        self.recalled = Some(Box::new(recall));
+        // Without a record of a view nobody counts on what was received in one, whoever lists which
+        // life.
+        self.recalled = (installed.number > 0).then(|| Box::new(recall));
     }
 
     /// What is remembered of the view that an earlier life had installed last, if everything that it

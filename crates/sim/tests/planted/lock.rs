@@ -68,6 +68,7 @@ pub(crate) const SHOWN_BY_STEPS: &[Bug] = &[
     Bug::CountsUnsavedLessons,
     Bug::TrimsEarly,
     Bug::GapForgiven,
+    Bug::RecallsForeignOrder,
     Bug::EchoesWedged,
     Bug::VotesWedged,
     Bug::GuardRevives,

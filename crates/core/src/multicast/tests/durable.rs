@@ -160,6 +160,41 @@ fn again(lines: Vec<Line>) -> (Hand, Vec<Out>) {
     again_with(lines, None)
 }
 
+/// The order of another group was learned, and the power went before the log could say that the first
+/// view of this one begins.
+#[test]
+fn what_another_group_has_ordered_is_not_recalled() {
+    let lines = || vec![Line::Learned(delivery(1, "x")), Line::Learned(delivery(2, "y"))];
+    let (b, seen) = again(lines());
+    assert_eq!(seen[0], appends(3, began()));
+    let nothing = Report { received: vec![0; 3], clock: 0 };
+    assert_eq!((b.status().position, b.machine.report()), (0, Some(nothing)));
+    let (b, seen) = again_with(lines(), Some(Bug::RecallsForeignOrder));
+    assert_eq!(seen[0], delivered(1, 1, 0, 1, "x"));
+    assert_eq!(b.status().position, 2);
+    // What was begun by then is known, whatever comes before it.
+    let begun = [lines(), vec![began(), message(0, 1, 1, "z")]].concat();
+    assert_eq!(again(begun).0.machine.report().map(|r| r.received), Some(vec![1, 0, 0]));
+}
+
+/// Nobody counts on the log of a life that has no record of a view: it goes on learning, until it is
+/// found to be what is left of a member.
+#[test]
+fn without_a_record_nothing_is_remembered_of_a_view() {
+    let mut b = Hand::before_install(Config { durable: true, ..config(1) });
+    let record = Record::of_lives(1, &name(1), vec![Life(9)]);
+    let log = vec![LogEntry { number: 1, line: Line::Learned(delivery(1, "x")) }];
+    b.handle(Input::Start(Some(Box::new(Saved { record, log }))));
+    assert_eq!(b.status().position, 1);
+    b.command(Command::Learn { teachers: vec![id(0)] });
+    let cut = Cut { position: 1, ..Cut::founding(3) };
+    let restored = b.command(Command::Restore { view: view(3), cut });
+    assert!(restored.contains(&Effect::CancelTimer(Timer::Learn)));
+    assert_eq!(b.machine.report(), None);
+    let lesson = Body::Lesson { from: 2, deliveries: vec![delivery(2, "y")], position: 2 };
+    assert_eq!(b.hear_in(0, 0, lesson), []);
+}
+
 fn again_with(lines: Vec<Line>, planted: Option<Bug>) -> (Hand, Vec<Out>) {
     let mut hand = Hand::before_install(Config { durable: true, ..config(1) });
     hand.planted = planted;
@@ -305,6 +340,30 @@ impl Disk {
         self.take(Command::Install { view, cut });
     }
 
+    /// The power goes, and the next life is taken in anew.
+    fn live_again(&mut self) {
+        self.entries.retain(|entry| entry.number <= self.durable);
+        let planted = self.hand.planted;
+        self.hand =
+            Hand::before_install(Config { durable: true, unread_bytes_max: 1 << 30, ..config(0) });
+        self.hand.planted = planted;
+        let record = Record::of(1, vec![Life(9)], Value::first(self.view.clone(), 0));
+        let saved = Saved { record, log: self.entries.clone() };
+        let effects = self.hand.handle(Input::Start(Some(Box::new(saved))));
+        self.perform(effects);
+        self.take(Command::Restore { view: self.view.clone(), cut: self.cut.clone() });
+        let end = self.hand.machine.report().expect("it remembers").received[0];
+        let position = self.cut.position + end - self.cut.begins[0];
+        let ends = vec![end];
+        let stable = ends.clone();
+        self.cut = Cut { ends, stable, begins: vec![0], clock: 1 << 20, position, lost: false };
+        let number = self.view.number + 1;
+        self.view = later(number, &[(0, number)]);
+        let (view, cut) = (self.view.clone(), Box::new(self.cut.clone()));
+        self.take(Command::Install { view, cut });
+        self.sync(0);
+    }
+
     /// What a life reports, and the history that it has, if the power goes now.
     fn again(&self) -> (Option<u64>, Vec<u64>) {
         let mut log = self.entries.clone();
@@ -340,6 +399,21 @@ fn the_log_is_trimmed_and_what_is_left_of_it_is_enough() {
             }
             assert!(disk.entries.len() < 90, "{} entries: {per_view}", disk.entries.len());
         }
+    }
+}
+
+/// Each life trims what those before it have left.
+#[test]
+fn the_log_does_not_grow_with_the_lives_of_the_node() {
+    let mut disk = Disk::new(None);
+    for life in 1..=30 {
+        for _ in 0..30 {
+            disk.send();
+            disk.sync(0);
+        }
+        disk.live_again();
+        assert_eq!(disk.cut.position, 30 * life);
+        assert!(disk.entries.len() < 120, "{} entries after {life} lives", disk.entries.len());
     }
 }
 
