@@ -258,7 +258,7 @@ pub enum Line {
 
 impl Line {
     /// The view that it is about, if it says so.
-    fn view(&self) -> Option<&View> {
+    pub fn view(&self) -> Option<&View> {
         match self {
             Self::Began { view, .. } | Self::Mark { view, .. } => Some(view),
             Self::Message { .. } | Self::Learned(_) | Self::Missed { .. } | Self::Unlogged => None,

@@ -159,6 +159,11 @@ impl ViewChange {
         }
     }
 
+    /// Tells one alone what a beat says.
+    pub(super) fn beat_to(&self, peer: NodeId, cx: &mut Cx<'_>) {
+        cx.send(peer, self.message(self.beat_body()));
+    }
+
     pub(super) fn on_beat(
         &mut self,
         from: usize,
@@ -168,6 +173,7 @@ impl ViewChange {
         cx: &mut Cx<'_>,
     ) {
         let Some(seat) = self.seat_mut() else { return };
+        let peer = seat.id(from);
         let is_first = seat.hears[from].replace(hears).is_none();
         seat.absent &= !(1 << from);
         seat.hears_joiners[from] = joiners;
@@ -176,16 +182,11 @@ impl ViewChange {
             seat.largest = seat.largest.max(ballot);
         }
         if is_first && !cx.has(Bug::FirstBeatUnanswered) {
-            self.answer(from, cx);
+            // It has installed the view just now: it cannot have heard the beats in it before, and
+            // takes for absent whoever says nothing.
+            self.beat_to(peer, cx);
         }
         self.consider(cx);
-    }
-
-    /// A member has installed the view just now: it cannot have heard the beats in it before, and
-    /// takes for absent whoever says nothing.
-    fn answer(&self, from: usize, cx: &mut Cx<'_>) {
-        let Some(seat) = self.seat() else { return };
-        cx.send(seat.id(from), self.message(self.beat_body()));
     }
 
     // ---- What follows ----

@@ -770,8 +770,7 @@ impl ViewChange {
             if view > seat.view().number {
                 cx.send(from, self.message(Body::Ask));
             } else if seat.is_wedged() {
-                let body = self.beat_body();
-                cx.send(from, self.message(body));
+                self.beat_to(from, cx);
             }
         }
     }

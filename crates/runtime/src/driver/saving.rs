@@ -19,8 +19,8 @@ use crate::{
         writer::{Writer, Written},
     },
 };
-use roundelay_core::Time;
 use roundelay_core::{
+    Time,
     multicast::LogEntry,
     view::{Record, Saved},
 };
@@ -245,6 +245,7 @@ mod tests {
         driver::start::{Prepared, prepare},
         storage::tests::{disk::Power, stored_until},
     };
+    use roundelay_core::multicast::{Line, LogEntry};
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -305,6 +306,20 @@ mod tests {
         prepare(builder.check().unwrap()).await.unwrap()
     }
 
+    /// Why a node ended that has answered no send.
+    async fn failure_of(Prepared { node, driver, ending, stops }: Prepared) -> String {
+        let running = tokio::spawn(Box::pin(driver.run(ending)));
+        let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
+        assert!(sent.is_err(), "{sent:?}");
+        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        drop(stops);
+        node.failure().unwrap().to_string()
+    }
+
+    fn entry(number: u64) -> LogEntry {
+        LogEntry { number, line: Line::Unlogged }
+    }
+
     fn dir(test: &str) -> std::path::PathBuf {
         std::env::temp_dir().join(format!("roundelay-saving-{test}-{}", std::process::id()))
     }
@@ -343,12 +358,7 @@ mod tests {
             State::Idle(log, _) => log.fill(),
             state => panic!("{state:?}"),
         }
-        let running = tokio::spawn(Box::pin(driver.run(ending)));
-        let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
-        assert!(sent.is_err(), "{sent:?}");
-        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
-        drop(stops);
-        let failure = node.failure().unwrap().to_string();
+        let failure = failure_of(Prepared { node, driver, ending, stops }).await;
         assert!(failure.contains("order-") && failure.contains("make room"), "{failure}");
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -360,12 +370,7 @@ mod tests {
         let Prepared { node, mut driver, ending, stops } = durable(&dir).await;
         let journal = driver.saving.journal.as_mut().unwrap();
         (journal.writer, journal.patience) = (Writer::hanging(), 2);
-        let running = tokio::spawn(Box::pin(driver.run(ending)));
-        let sent = timeout(Duration::from_secs(20), node.multicast().send("x")).await.unwrap();
-        assert!(sent.is_err(), "{sent:?}");
-        timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
-        drop(stops);
-        let failure = node.failure().unwrap().to_string();
+        let failure = failure_of(Prepared { node, driver, ending, stops }).await;
         assert!(failure.contains("the disk has taken longer than 2 s"), "{failure}");
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -375,8 +380,7 @@ mod tests {
         let dir = dir("stops");
         let Prepared { mut driver, .. } = durable(&dir).await;
         driver.saving.journal.as_mut().unwrap().writer = Writer::hanging();
-        let line = roundelay_core::multicast::Line::Unlogged;
-        driver.saving.append(&roundelay_core::multicast::LogEntry { number: 1, line });
+        driver.saving.append(&entry(1));
         let failure = driver.saving.finish(Time::ZERO).await.unwrap_err().to_string();
         assert!(failure.contains("the disk has taken longer than 30 s"), "{failure}");
         std::fs::remove_dir_all(dir).unwrap();
@@ -388,8 +392,7 @@ mod tests {
         let dir = dir("counts");
         let Prepared { mut driver, .. } = durable(&dir).await;
         driver.saving.journal.as_mut().unwrap().writer = Writer::hanging();
-        let line = roundelay_core::multicast::Line::Unlogged;
-        driver.saving.append(&roundelay_core::multicast::LogEntry { number: 1, line });
+        driver.saving.append(&entry(1));
         assert_eq!(driver.saving.deadline(), None);
         driver.saving.flush(Time::ZERO);
         for hour in 1..30 {
@@ -408,8 +411,7 @@ mod tests {
         let dir = dir("last");
         let Prepared { mut driver, .. } = durable(&dir).await;
         for number in 1..=3 {
-            let line = roundelay_core::multicast::Line::Unlogged;
-            driver.saving.append(&roundelay_core::multicast::LogEntry { number, line });
+            driver.saving.append(&entry(number));
             // The first is on its way when the others come.
             driver.saving.flush(Time::ZERO);
         }

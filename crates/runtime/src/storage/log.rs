@@ -16,7 +16,7 @@
 use super::{Result, StorageError, failed, sync};
 use roundelay_core::{
     multicast::{Line, LogEntry},
-    view::{Record, View},
+    view::Record,
 };
 use std::{
     collections::VecDeque,
@@ -354,13 +354,10 @@ fn batch(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
 /// The record goes first: a log that has got further than its record, or elsewhere, has not been
 /// written with it.
 pub(crate) fn check_record(record: &Record, entries: &[LogEntry], path: &Path) -> Result<()> {
-    let view_of = |entry: &LogEntry| match &entry.line {
-        Line::Began { view, .. } | Line::Mark { view, .. } => Some(view.clone()),
-        _ => None,
-    };
-    let Some(last) = entries.iter().rev().find_map(view_of) else { return Ok(()) };
-    let installed: &View = &record.installed.view;
-    if last.number < installed.number || *last == *installed {
+    let mut views = entries.iter().rev().filter_map(|entry| entry.line.view());
+    let Some(last) = views.next() else { return Ok(()) };
+    let installed = &record.installed.view;
+    if last.number < installed.number || last == installed {
         return Ok(());
     }
     let reason = "the log of the order beside it has got further: this is an older copy, or the log \

@@ -112,13 +112,17 @@ impl Log {
         }
     }
 
+    /// Whether so much of each sender is on disk.
+    fn has(&self, received: &[u64]) -> bool {
+        received.iter().zip(&self.kept).all(|(said, kept)| said <= kept)
+    }
+
     fn on_send(&mut self, message: &node::Message) -> Result<(), String> {
         match message {
             node::Message::Order(Message { view, body }) if *view == self.view => match body {
                 Body::Clock { received, .. } => {
-                    let early = received.iter().zip(&self.kept).any(|(said, kept)| said > kept);
                     let what = || format!("says {received:?} when {:?} is on disk", self.kept);
-                    if early { Err(what()) } else { Ok(()) }
+                    if self.has(received) { Ok(()) } else { Err(what()) }
                 }
                 Body::Data { sequence, .. } => {
                     let kept = self.me.map_or(0, |me| self.kept[me]);
@@ -132,10 +136,9 @@ impl Log {
                 body: change::Body::Promise { report, .. },
                 ..
             }) if *view == self.view => {
-                let received = report.order.iter().flat_map(|order| &order.received);
-                let early = received.zip(&self.kept).any(|(said, kept)| said > kept);
                 let what = || format!("reports {:?} when {:?} is on disk", report.order, self.kept);
-                if early { Err(what()) } else { Ok(()) }
+                let kept = report.order.as_ref().is_none_or(|order| self.has(&order.received));
+                if kept { Ok(()) } else { Err(what()) }
             }
             node::Message::Change(change::Message {
                 view,
@@ -195,6 +198,18 @@ mod tests {
     fn a_message_that_leaves_before_the_disk_has_it_is_found() {
         let sends = vec![(1, sends_data(1, 1, (0, 1), "x"))];
         breaks(&mut Durability::default(), &and(received(2), sends), "sends message 1 when 0");
+    }
+
+    #[test]
+    fn a_report_before_the_disk_has_it_is_found() {
+        let reports = || {
+            let order = Some(multicast::Report { received: vec![0, 1], clock: 1 });
+            let report = change::Report { order, ..change::Report::default() }.into();
+            let ballot = Ballot::default();
+            vec![(1, changes(change::Body::Promise { ballot, accepted: None, report }))]
+        };
+        holds(&mut Durability::default(), &and(received(2), reports()));
+        breaks(&mut Durability::default(), &and(received(1), reports()), "reports Some");
     }
 
     #[test]

@@ -202,7 +202,7 @@ pub(crate) fn loses() -> Line {
     Line::Effect(Effect::Emit(node::Event::View { view, joins: true, loss: true, position: 9 }))
 }
 
-fn changes(body: change::Body) -> Line {
+pub(crate) fn changes(body: change::Body) -> Line {
     let message = node::Message::Change(change::Message { cluster: 1, view: 1, body });
     Line::Effect(Effect::Send { to: To::One(id(9)), message })
 }

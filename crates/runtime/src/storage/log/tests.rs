@@ -1,6 +1,6 @@
 use super::*;
 use bytes::Bytes;
-use roundelay_core::tokenring::Mode;
+use roundelay_core::{tokenring::Mode, view::View};
 
 /// A directory that goes with the value.
 struct Dir(PathBuf);
